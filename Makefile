@@ -1,0 +1,50 @@
+# Every command runs in .venv, which `make setup` fills from constraints.txt; later runs skip that.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+EXPERIMENT ?= mini
+ARGS ?=
+PYTHON ?= python3
+BIN := .venv/bin
+# Applies to build environments too, so that nothing pulls in another torch.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup reproduce prepare report test lint bench tune clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.installed ## Make .venv and install everything (once)
+
+.venv/.installed: constraints.txt pyproject.toml
+	@echo "Setting up .venv (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet torch
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+reproduce: setup ## Run a whole experiment: EXPERIMENT=mini ARGS='seeds=[1,2,3]'
+	@$(BIN)/python scripts/reproduce.py experiment=$(EXPERIMENT) $(ARGS)
+
+prepare: setup ## Only the data of an experiment
+	@$(BIN)/python prepare.py experiment=$(EXPERIMENT) $(ARGS)
+
+report: setup ## Only the report of an experiment, from what is there
+	@$(BIN)/python scripts/report.py experiment=$(EXPERIMENT) $(ARGS)
+
+test: setup ## Lint, types and all tests; offline
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest $(ARGS)
+
+lint: setup ## Format and lint
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup ## Ours and a peer side by side, into outputs/bench: ARGS=transfer for one part
+	@$(BIN)/python -m clp_transfer.bench $(ARGS)
+
+tune: setup ## Find every arm's peak rate: the same three values, a short run each
+	@$(BIN)/python scripts/tune.py experiment=$(EXPERIMENT) $(ARGS)
+
+clean: ## Remove results (fetched files and .venv stay)
+	rm -rf outputs

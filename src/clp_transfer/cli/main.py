@@ -1,0 +1,56 @@
+"""What the scripts at the top call: Hydra in, one library call out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from clp_transfer.cli.environment import quieten_packages
+from clp_transfer.cli.imports import drop_script_folder
+from clp_transfer.cli.screen import one_screen
+
+
+def main(stage: str) -> None:
+    """Run one stage with the config that the command line asks for."""
+    script = Path(sys.argv[0]).resolve()
+    root = next(p for p in script.parents if (p / "configs").is_dir())
+    drop_script_folder(root)
+    from hydra import main as hydra_main
+
+    from clp_transfer.cli.schema import register
+
+    register()
+
+    def task(composed: Any) -> Any:
+        # Here as well as around Hydra, which would add its own lines to what reaches it.
+        with one_screen():
+            return run_stage(stage, composed)
+
+    with one_screen():
+        hydra_main(version_base="1.3", config_path=str(root / "configs"), config_name=stage)(task)()
+
+
+def run_stage(stage: str, composed: Any) -> Any:
+    """Turn the composed config into the stage's job and do it; in a sweep, in a process of its own."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from clp_transfer.cli.schema import to_config
+    from clp_transfer.cli.screen import start_logging
+
+    quieten_packages()
+    start_logging()
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        from clp_transfer.cli.sweep import run_member
+
+        return run_member(list(hydra_config.overrides.task))
+    config = to_config(composed)
+    if stage == "reproduce":
+        from clp_transfer.cli.reproduce import reproduce
+
+        return reproduce(config, list(hydra_config.overrides.task))
+    from clp_transfer.cli.stages import STAGES
+
+    return STAGES[stage](config)

@@ -1,0 +1,20 @@
+"""Hydra's side of the schema: register it, and turn a composed config into plain dataclasses."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from clp_transfer.config.schema import Config
+
+
+def register() -> None:
+    """Make the schema known as `schema`, the first entry of every primary config's defaults."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def to_config(composed: Any) -> Config:
+    """Plain dataclasses, every interpolation resolved."""
+    return cast(Config, OmegaConf.to_object(composed))

@@ -1,0 +1,33 @@
+"""The transfer methods: how the row of a token that the source lacks is made. One file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clp_transfer.clp.methods import clp, clp_topk, fvt, mean, random, ridge
+from clp_transfer.clp.methods.problem import Problem, Solution
+from clp_transfer.errors import UserError
+
+Method = Callable[[Problem], Solution]
+
+METHODS: dict[str, Method] = {
+    "random": random.solve,
+    "mean": mean.solve,
+    "clp": clp.solve,
+    "clp-topk": clp_topk.solve,
+    "ridge": ridge.solve,
+    "fvt": fvt.solve,
+}
+# Not a transfer: the whole model is drawn anew, nothing of the source's weights is kept.
+SCRATCH = "scratch"
+NEEDS_HELPER = {"clp", "clp-topk", "ridge"}
+
+
+def get(name: str) -> Method:
+    """The method of that name; raises UserError naming the known ones."""
+    if name not in METHODS:
+        raise UserError(f"method={name} is unknown", f"choose one of {', '.join([SCRATCH, *METHODS])}")
+    return METHODS[name]
+
+
+__all__ = ["METHODS", "NEEDS_HELPER", "SCRATCH", "Method", "Problem", "Solution", "get"]

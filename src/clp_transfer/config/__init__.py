@@ -1,0 +1,1 @@
+"""The config schema as plain dataclasses, and how a config becomes a stage's job."""

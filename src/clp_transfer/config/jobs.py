@@ -1,0 +1,192 @@
+"""From a config to a stage's job: names become folders, defaults become values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from clp_transfer.clp.job import MethodConfig, TransferJob
+from clp_transfer.config.schema import Config
+from clp_transfer.errors import UserError
+from clp_transfer.evaluate.job import EvaluateJob, Step0Job
+from clp_transfer.prepare.job import DataFolder, PrepareJob
+from clp_transfer.report.job import ArmRun, ReportJob
+from clp_transfer.train.job import RunFolder, TrainJob
+from clp_transfer.train.schedule import best_rate
+
+TARGET, SOURCE, HELPER = "target", "source", "helper"
+
+
+def root(config: Config) -> Path:
+    """The experiment's folder."""
+    return Path(config.paths.outputs) / config.name
+
+
+def data_folder(config: Config) -> DataFolder:
+    """The experiment's prepared data."""
+    return DataFolder(root(config) / "data")
+
+
+def run_name(config: Config) -> str:
+    """What a run is called: `source`, `helper`, or the arm and its seed; a sweep adds its variant."""
+    name = f"{config.method.name}-seed{config.seed}" if config.run == TARGET else config.run
+    return f"{name},{config.variant}" if config.variant else name
+
+
+def run_folder(config: Config) -> RunFolder:
+    """Where the run's model and metrics lie."""
+    return RunFolder(root(config) / "runs" / run_name(config))
+
+
+def init_folder(config: Config) -> Path:
+    """Where the arm's initialised, untrained model lies; training variants share it."""
+    return root(config) / "init" / f"{config.method.name}-seed{config.seed}"
+
+
+def model_folder(config: Config, named: str | None, default: RunFolder) -> Path:
+    """A model given by folder or by its name in the data; null is the default run's model."""
+    if named is None:
+        return default.model
+    if named in config.data.models:
+        return data_folder(config).model(named)
+    if not Path(named).is_dir():
+        raise UserError(
+            f"there is no model folder {named}",
+            f"give a folder, or a name of data.models: {', '.join(config.data.models) or 'none here'}",
+        )
+    return Path(named)
+
+
+def own_model(config: Config, run: str) -> RunFolder:
+    """The run folder of the experiment's own source or helper."""
+    return run_folder(replace(config, run=run, variant=""))
+
+
+def prepare_job(config: Config) -> PrepareJob:
+    """The job of `prepare.py`."""
+    return PrepareJob(config.data, data_folder(config).root, Path(config.paths.cache), config.seed)
+
+
+def transfer_job(config: Config) -> TransferJob:
+    """The job of `clp.py`."""
+    return TransferJob(
+        source=model_folder(config, config.source, own_model(config, SOURCE)),
+        helper=model_folder(config, config.helper, own_model(config, HELPER)),
+        tokenizer=data_folder(config).tokenizer(config.tokenizer),
+        method=config.method,
+        out=init_folder(config),
+        seed=config.seed,
+        language=config.language,
+    )
+
+
+def train_job(config: Config) -> TrainJob:
+    """The job of `train.py`; raises UserError where no learning rate is known."""
+    data, target = data_folder(config), config.run == TARGET
+    model = init_folder(config) if target else None
+    if config.model is not None:
+        model = model_folder(config, config.model, run_folder(config))
+    return TrainJob(
+        name=f"{config.name}/{run_name(config)}",
+        group=config.name,
+        job_type=config.method.name if target else config.run,
+        out=run_folder(config).root,
+        model=model,
+        architecture=config.architecture,
+        tokenizer=data.tokenizer(config.tokenizer),
+        train_pack=data.pack(config.pack, "train"),
+        validation_pack=data.pack(config.pack, "validation"),
+        budget=config.budget,
+        optim=replace(config.optim, lr=peak_rate(config)),
+        validation=config.validation,
+        train=config.train,
+        deepspeed=config.deepspeed,
+        wandb=config.wandb,
+        seed=config.seed,
+        language=data_language(config),
+        base_model=str(model or "none"),
+    )
+
+
+def data_language(config: Config) -> str:
+    """The language of the pack that is trained on."""
+    pack = config.data.packs.get(config.pack)
+    if pack is None:
+        raise UserError(f"pack={config.pack} is not in data.packs", f"choose one of {', '.join(config.data.packs)}")
+    return pack.corpus
+
+
+def peak_rate(config: Config) -> float:
+    """`optim.lr`, or the best rate of the arm's row in the tuning table."""
+    if config.optim.lr is not None:
+        return config.optim.lr
+    table = config.tuning.get(config.method.name)
+    if not table:
+        raise UserError(
+            f"no learning rate: optim.lr is null and tuning has no row for method {config.method.name}",
+            "set optim.lr=…, or add the arm's row to the experiment's tuning table",
+        )
+    return best_rate(table)
+
+
+def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
+    """The job of `evaluate.py`: a trained model, or with `step0=<model>` every method's start on that source."""
+    data = data_folder(config)
+    if config.step0 is not None:
+        return _step0_job(config, config.step0)
+    task = config.data.domain_task
+    return EvaluateJob(
+        model=model_folder(config, config.model, run_folder(config)),
+        validation_pack=data.pack(config.pack, "validation"),
+        task=data.domain_task if task else None,
+        labels=task.labels if task else [],
+        config=config.evaluate,
+        out=root(config) / "evaluations" / run_name(config),
+        seed=config.seed,
+    )
+
+
+def _step0_job(config: Config, source: str) -> Step0Job:
+    data = data_folder(config)
+    own = f"{data_language(config)}-{source}"
+    if own not in config.data.packs:
+        raise UserError(
+            f"step0={source} needs the validation text in {source}'s own tokens: data.packs has no {own}",
+            f"add the pack {own}: {{corpus: {data_language(config)}, tokenizer: {source}, splits: [validation]}}",
+        )
+    return Step0Job(
+        source=model_folder(config, source, own_model(config, SOURCE)),
+        helper=model_folder(config, config.helper, own_model(config, HELPER)),
+        tokenizer=data.tokenizer(config.tokenizer),
+        methods=[_method(config, name) for name in config.step0_methods],
+        pack=data.pack(config.pack, "validation"),
+        own_pack=data.pack(own, "validation"),
+        config=config.evaluate,
+        out=root(config) / "step0" / source,
+        seed=config.seed,
+    )
+
+
+def _method(config: Config, name: str) -> MethodConfig:
+    """A method by name, with the config's method options."""
+    return replace(config.method, name=name)
+
+
+def report_job(config: Config) -> ReportJob:
+    """The job of the report: every arm with every seed, the ingredients, the step-0 tables."""
+    arms = []
+    for arm in config.arms:
+        for seed in config.seeds:
+            one = replace(config, run=TARGET, method=_method(config, arm), seed=seed, variant="")
+            evaluation = root(config) / "evaluations" / run_name(one)
+            arms.append(ArmRun(arm, seed, run_folder(one).root, init_folder(one), evaluation))
+    ingredients = {name: own_model(config, name).root for name in (SOURCE, HELPER)}
+    return ReportJob(
+        name=config.name,
+        out=root(config) / "report",
+        data=data_folder(config).root,
+        arms=arms,
+        ingredients={name: path for name, path in ingredients.items() if getattr(config, name) is None},
+        step0={p.name: p for p in sorted((root(config) / "step0").glob("*")) if (p / "manifest.json").is_file()},
+        config=asdict(config),
+    )

@@ -1,0 +1,90 @@
+"""Everything that can be configured: one dataclass for all stages, so that one experiment file serves them all.
+
+The values live in `configs/`; this is what they are checked against. An unknown key or a wrong type is refused when
+the config is composed, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clp_transfer.clp.job import MethodConfig
+from clp_transfer.evaluate.job import EvaluateConfig
+from clp_transfer.prepare.job import DataConfig
+from clp_transfer.train.job import (
+    ArchitectureConfig,
+    BudgetConfig,
+    DeepSpeedConfig,
+    OptimConfig,
+    TrainConfig,
+    ValidationConfig,
+    WandbConfig,
+)
+
+
+@dataclass
+class PathsConfig:
+    """Where results and fetched files go, relative to the working directory."""
+
+    outputs: str = "outputs"
+    cache: str = ".cache/clp-transfer"
+
+
+@dataclass
+class StepConfig:
+    """One step of the pipeline: a stage with overrides, once for every combination of the `for_each` lists.
+
+    `for_each` maps an override's name to the config key that lists its values (`method: arms`).
+    """
+
+    stage: str = ""
+    overrides: list[str] = field(default_factory=list)
+    for_each: dict[str, str] = field(default_factory=dict)
+    needs: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PipelineConfig:
+    """The stages of an experiment in their order, and how many run at a time."""
+
+    workers: int = 1
+    steps: dict[str, StepConfig] = field(default_factory=dict)
+
+
+@dataclass
+class Config:
+    """An experiment. `name` names its folder below `paths.outputs`; `variant` tells runs of a sweep apart.
+
+    `run` says which model `train.py` and `evaluate.py` mean: the experiment's source, its helper, or a target, which
+    `method` and `seed` then name. `pack` and `tokenizer` are names in `data`. `source`, `helper`, `model` are model
+    folders or names in `data.models`; null means the experiment's own. `tuning` holds, for every arm, the loss that
+    each peak rate gave in a short run; the best is used where `optim.lr` is null.
+    """
+
+    name: str = "default"
+    language: str = "de"
+    seed: int = 1
+    seeds: list[int] = field(default_factory=lambda: [1])
+    arms: list[str] = field(default_factory=list)
+    variant: str = ""
+    run: str = "target"
+    pack: str = "target"
+    tokenizer: str = "target"
+    source: str | None = None
+    helper: str | None = None
+    model: str | None = None
+    step0: str | None = None
+    step0_methods: list[str] = field(default_factory=list)
+    tuning: dict[str, dict[float, float]] = field(default_factory=dict)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)

@@ -1,0 +1,175 @@
+"""What makes a stage's output complete: a manifest, written last, of its settings, inputs and files.
+
+A stage first states its `Plan`: the settings and input hashes that determine the output. The output folder
+is complete when its manifest has the plan's key and lists files that are all there. So an unchanged stage is
+skipped, a changed one runs again, and whatever was interrupted is never taken for complete.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from clp_transfer.errors import UserError
+from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, write_json
+
+NAME = "manifest.json"
+PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "lm_eval", "numpy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage would make, known before any of it is computed.
+
+    `settings` holds all that changes the result (JSON values); `inputs` maps a name to a content hash.
+    """
+
+    stage: str
+    out: Path
+    settings: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that determines the output."""
+        return sha256_json({"stage": self.stage, "settings": self.settings, "inputs": self.inputs})
+
+    @property
+    def working(self) -> Path:
+        """Where the output grows before it is renamed to `out`."""
+        return self.out.with_name(f"{self.out.name}.partial")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a complete folder, else None (no manifest, or a listed file missing or resized)."""
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    for name, entry in manifest["files"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != entry["bytes"]:
+            return None
+    return manifest
+
+
+def is_complete(plan: Plan) -> bool:
+    """Whether the plan's output stands, whole and made from the same settings and inputs."""
+    manifest = read(plan.out)
+    return manifest is not None and manifest["key"] == plan.key
+
+
+def digest(folder: Path, *patterns: str) -> str:
+    """Content hash of a folder's files (all, or those matching a pattern), from its manifest where it has one.
+
+    Raises UserError where the folder, or any file that matches, does not exist.
+    """
+    owner = next((p for p in (folder, *folder.parents) if (p / NAME).is_file()), None)
+    manifest = read(owner) if owner else None
+    if owner and manifest:
+        inside = "" if owner == folder else f"{folder.relative_to(owner)}/"
+        hashes = {
+            name.removeprefix(inside): entry["sha256"]
+            for name, entry in manifest["files"].items()
+            if name.startswith(inside)
+        }
+    else:
+        hashes = _hash_files(folder)
+    chosen = {n: h for n, h in hashes.items() if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)}
+    if not chosen:
+        raise UserError(
+            f"{folder} has no finished {' or '.join(patterns) or 'files'}",
+            "run the stage that makes it first (make reproduce runs them all in order)",
+        )
+    return sha256_json(chosen)
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    """Name and hash of every file of a folder that has no manifest (a model the user brought)."""
+    if not folder.is_dir():
+        return {}
+    return {
+        str(p.relative_to(folder)): _cached_hash(p, p.stat().st_mtime_ns, p.stat().st_size)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+@cache
+def _cached_hash(path: Path, _mtime: int, _size: int) -> str:
+    return sha256_file(path)
+
+
+@contextmanager
+def writing(plan: Plan) -> Iterator[Path]:
+    """Give a working folder; when the block ends well, add the manifest and rename it to `plan.out`.
+
+    What an interrupted run of the *same* plan left in the working folder is kept, so that a stage may go on
+    from it; what another plan left is deleted.
+    """
+    with locked(plan.out.with_name(f".{plan.out.name}.lock")):
+        working, marker = plan.working, plan.working / "plan.json"
+        if working.exists() and not (marker.is_file() and read_json(marker).get("key") == plan.key):
+            shutil.rmtree(working)
+        working.mkdir(parents=True, exist_ok=True)
+        write_json(marker, {"key": plan.key, "settings": plan.settings, "inputs": plan.inputs})
+        started = time.time()
+        yield working
+        marker.unlink()
+        write_json(working / NAME, _manifest(plan, started))
+        publish(working, plan.out)
+
+
+def _manifest(plan: Plan, started: float) -> dict[str, Any]:
+    files = sorted(p for p in plan.working.rglob("*") if p.is_file() and p.name != NAME)
+    return {
+        "stage": plan.stage,
+        "key": plan.key,
+        "settings": plan.settings,
+        "inputs": plan.inputs,
+        "files": {
+            str(p.relative_to(plan.working)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files
+        },
+        "seconds": round(time.time() - started, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "provenance": provenance(),
+    }
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Which code, packages and machine: git revision, versions, processor, Python."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "git": _git_revision(),
+        "packages": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _git_revision() -> str:
+    """The checkout's commit, with `+changes` where the tree differs from it; `unknown` outside git."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")

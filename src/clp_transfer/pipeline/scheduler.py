@@ -1,0 +1,75 @@
+"""Runs steps as soon as what they need is complete, a few at a time; complete ones are skipped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clp_transfer.errors import UserError
+from clp_transfer.manifest import is_complete
+from clp_transfer.pipeline.process import Child
+from clp_transfer.pipeline.steps import Step
+
+log = logging.getLogger(__name__)
+
+
+def run_steps(
+    steps: list[Step],
+    job_of: Callable[[Step], Any],
+    command_of: Callable[[Step], list[str]],
+    logs: Path,
+    workers: int,
+) -> list[str]:
+    """Bring every step to completion, in order where `needs` says so; returns the names of those that ran.
+
+    A step is complete when its output's manifest has the key of the job's plan. When one fails, the running ones
+    finish, nothing new starts, and UserError names it and its log: what is complete stays complete.
+    """
+    waiting, done, failed = list(steps), set[str](), list[Child]()
+    running: list[tuple[Step, Child, float]] = []
+    ran: list[str] = []
+    width = max(len(step.name) for step in steps)
+    try:
+        while waiting or running:
+            for step in [s for s in waiting if not failed and done.issuperset(s.needs)]:
+                if is_complete(job_of(step).plan()):
+                    waiting.remove(step)
+                    done.add(step.name)
+                elif len(running) < max(1, workers):
+                    waiting.remove(step)
+                    command = command_of(step)
+                    log.info("%s ▶ %s", step.name.ljust(width), _shown(command))
+                    log_file = logs / f"{step.name.replace(' ', '-')}.log"
+                    child = Child(step.name, command, log_file, f"{step.name.ljust(width)} │")
+                    running.append((step, child, time.time()))
+            if failed and not running:
+                break
+            if running:
+                time.sleep(0.05)
+            for entry in [e for e in running if e[1].finished() is not None]:
+                running.remove(entry)
+                step, child, started = entry
+                if child.finished() == 0 and is_complete(job_of(step).plan()):
+                    done.add(step.name)
+                    ran.append(step.name)
+                    log.info("%s ✔ %.0f s", step.name.ljust(width), time.time() - started)
+                else:
+                    failed.append(child)
+    finally:
+        for _, child, _ in running:
+            child.stop()
+    if failed:
+        first = failed[0]
+        raise UserError(
+            f"the step {first.name!r} failed (status {first.finished()}); what it printed: {first.log_file}",
+            "mend what it says and run the same command again: complete steps are skipped",
+        )
+    return ran
+
+
+def _shown(command: list[str]) -> str:
+    """The command as a person would type it."""
+    return " ".join(["python", Path(command[1]).name, *command[2:]])

@@ -1,0 +1,73 @@
+"""The labelled task: dictionary entries with a domain label, which leave the language model's corpus."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from clp_transfer.errors import UserError
+from clp_transfer.prepare.documents import Document
+from clp_transfer.prepare.job import DomainTaskConfig
+from clp_transfer.prepare.split import hash_order
+
+# "Medizin: …", "Zoologie, Ornithologie: …", "Botanik, speziell Blütenbau: …": a capitalised word, then words,
+# commas and hyphens up to the first colon. Wide on purpose: what it takes too much is only missing in training,
+# what it took too little would let the language model read the task's labels.
+LABEL = re.compile(r"([A-ZÄÖÜ][\w, -]+): ")
+
+
+@dataclass(frozen=True)
+class DomainTask:
+    """Texts with the index of their label, the documents left for the corpus, and how many left it."""
+
+    items: list[tuple[str, int]]
+    corpus: list[Document]
+    kept_out: int
+
+
+def label_of(gloss: str) -> str | None:
+    """The domain label that a gloss begins with, qualifiers included, or None."""
+    match = LABEL.match(gloss)
+    return match[1] if match else None
+
+
+def take_task(documents: list[Document], config: DomainTaskConfig, seed: int) -> DomainTask:
+    """Part the labelled entries from the corpus and make the task of some of them.
+
+    Every entry with a label on any gloss leaves the corpus. The task is made of those whose first gloss's
+    label is exactly one of `config.labels`: the word and that gloss without its label. Of these,
+    `config.documents` are taken in hash order, so that classes keep their natural shares. Raises UserError
+    where there are fewer.
+    """
+    corpus, candidates, kept_out = [], [], 0
+    for document in documents:
+        if not any(map(label_of, document.glosses)):
+            corpus.append(document)
+            continue
+        kept_out += 1
+        label = label_of(document.glosses[0])
+        if label in config.labels:
+            gloss = document.glosses[0][len(label) + 2 :].strip()
+            candidates.append(Document(label, f"{document.id}: {gloss}", (gloss,)))
+    chosen = hash_order((c for c in candidates if c.glosses[0]), seed)[: config.documents]
+    if len(chosen) < config.documents:
+        raise UserError(
+            f"corpus {config.corpus} has {len(chosen)} entries labelled {', '.join(config.labels)}, "
+            f"domain_task.documents={config.documents} were asked for",
+            "lower domain_task.documents, or add labels that the corpus has",
+        )
+    return DomainTask([(c.text, config.labels.index(c.id)) for c in chosen], corpus, kept_out)
+
+
+def task_statistics(task: DomainTask, labels: list[str]) -> dict[str, Any]:
+    """Counts per label and the accuracies that need no reading: guessing, and always the commonest label."""
+    counts = Counter(label for _, label in task.items)
+    return {
+        "documents": len(task.items),
+        "counts": {name: counts[index] for index, name in enumerate(labels)},
+        "majority": max(counts.values()) / len(task.items),
+        "random": 1 / len(labels),
+        "kept_out": task.kept_out,
+    }

@@ -1,0 +1,1 @@
+"""Stage `report`: merge all results into one page, figures and `results.json`."""

@@ -1,0 +1,60 @@
+"""Numbers as a reader wants them: percentages, counts of tokens, small and large quantities."""
+
+from __future__ import annotations
+
+NONE = "–"
+MINUS = "−"
+
+
+def percent(share: float | None, signed: bool = False) -> str:
+    """A share as a whole percentage; one decimal where rounding would claim none or all of it."""
+    if share is None:
+        return NONE
+    size = abs(share)
+    digits = 1 if 0 < size < 0.01 or 0.99 < size < 1 else 0
+    text = f"{size * 100:.{digits}f}%"
+    negative = share < 0 and float(text[:-1]) != 0
+    return (MINUS if negative else "+" if signed else "") + text
+
+
+def count(value: float | None) -> str:
+    """Tokens, bytes or parameters in three significant digits: 0, 812, 83.1 k, 1.20 M, 50.4 B."""
+    if value is None:
+        return NONE
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{_three(value / size)} {unit}"
+    return f"{value:.0f}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain decimal, with thousands separated; a dash for none."""
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def power(value: float | None) -> str:
+    """A large quantity as 1.2 × 10¹⁵; a dash for none."""
+    if not value:
+        return NONE
+    mantissa, exponent = f"{value:.1e}".split("e")
+    digits = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} × 10{digits}"
+
+
+def rate(value: float | None) -> str:
+    """A learning rate without needless digits: 0.002, 5e-05."""
+    return NONE if value is None else f"{value:g}"
+
+
+def between(bounds: list[float] | None) -> str:
+    """A 95% interval of a share, `83% to 89%`; empty for none."""
+    return f"{percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""

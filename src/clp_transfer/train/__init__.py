@@ -1,0 +1,1 @@
+"""Stage `train`: pretrain a model on a packed corpus, alone or under DeepSpeed ZeRO."""

@@ -1,0 +1,66 @@
+"""The accelerate set-up: one process, DDP, or DeepSpeed ZeRO, on GPUs or on CPUs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from clp_transfer.errors import UserError
+from clp_transfer.train.job import TrainJob
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def build(job: TrainJob, accumulation: int, micro_batch: int) -> Any:
+    """An `Accelerator` for this process; raises UserError for an unknown precision or ZeRO stage."""
+    if job.train.precision not in PRECISIONS:
+        raise UserError(f"train.precision={job.train.precision} is unknown", f"choose one of {', '.join(PRECISIONS)}")
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        # Without this DeepSpeed looks for a GPU and accelerate silently falls back to DDP.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from accelerate import Accelerator
+
+    plugin = None
+    if job.deepspeed.stage is not None:
+        from accelerate import DeepSpeedPlugin
+
+        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(job, accumulation, micro_batch))
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision=PRECISIONS[job.train.precision],
+        gradient_accumulation_steps=accumulation,
+        deepspeed_plugin=plugin,
+    )
+
+
+def world() -> tuple[int, int]:
+    """This process's rank and the number of processes, from the launcher's environment."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def deepspeed_config(job: TrainJob, accumulation: int, micro_batch: int) -> dict[str, Any]:
+    """DeepSpeed's own JSON. The optimizer is torch's, so no CUDA extension is built."""
+    zero: dict[str, Any] = {
+        "stage": job.deepspeed.stage,
+        "overlap_comm": job.deepspeed.overlap_comm,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": job.deepspeed.bucket_size,
+        "allgather_bucket_size": job.deepspeed.bucket_size,
+    }
+    if job.deepspeed.stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    if job.deepspeed.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    return {
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": job.optim.clip_norm,
+        "bf16": {"enabled": job.train.precision == "bf16"},
+        "fp16": {"enabled": job.train.precision == "fp16"},
+    }

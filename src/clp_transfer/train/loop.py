@@ -1,0 +1,151 @@
+"""The training loop: steps, validation points, checkpoints, one progress line."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clp_transfer.errors import UserError
+from clp_transfer.evaluate.perplexity import measure
+from clp_transfer.packed import PackedCorpus
+from clp_transfer.train import checkpoint, optimizer, schedule
+from clp_transfer.train.batches import Batches
+from clp_transfer.train.job import RunFolder, TrainJob
+from clp_transfer.train.loss import CausalLoss
+from clp_transfer.train.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """One run's training, from its last checkpoint (or step 0) to the end of its budget."""
+
+    def __init__(self, job: TrainJob, accelerator: Any, module: CausalLoss, batches: Batches, working: Path) -> None:
+        if job.optim.lr is None:
+            raise UserError("optim.lr is not set", "set optim.lr, or give the experiment a tuning table")
+        self.job, self.accelerator, self.module, self.batches = job, accelerator, module, batches
+        self.peak = job.optim.lr
+        self.folder = working / "checkpoints"
+        self.wrapped, self.optimizer = accelerator.prepare(module, optimizer.build(module, job.optim, self.peak))
+        self.progress = checkpoint.resume(accelerator, self.folder)
+        metrics = RunFolder(working).metrics
+        self.tracker = Tracker(job, metrics, self.progress.metrics_bytes, accelerator.is_main_process)
+        self.validation = PackedCorpus(job.validation_pack).head(job.validation.max_bytes)
+        self.validation_eos = PackedCorpus(job.validation_pack).eos_id
+        self.started = time.time() - self.progress.seconds
+        self.validation_seconds = 0.0
+        self.resumed_at = self.progress.step
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on this run, over all its legs."""
+        return time.time() - self.started
+
+    @property
+    def training_seconds(self) -> float:
+        """The same without this leg's validation."""
+        return max(self.seconds - self.validation_seconds, 1e-9)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end; returns the last validation record."""
+        points = set(schedule.validation_steps(self.batches.steps, self.job.validation.points))
+        if self.progress.step:
+            log.info("%s: going on from step %d", self.job.name, self.progress.step)
+        record = self.validate(0) if self.progress.step == 0 else {}
+        saved = logged = time.time()
+        for step in range(self.progress.step, self.batches.steps):
+            loss = self.step(step)
+            done = step + 1
+            if time.time() - logged >= self.job.train.log_seconds or done == self.batches.steps:
+                self.report(done, float(loss))
+                logged = time.time()
+            if done in points:
+                record = self.validate(done)
+            if self._time_to_save(saved, done):
+                self.save(done)
+                saved = time.time()
+        return record or self.validate(self.batches.steps)
+
+    def step(self, step: int) -> torch.Tensor:
+        """One update; returns this rank's mean loss (nats). Raises UserError when the loss is not finite."""
+        lr = schedule.rate(step, self.batches.steps, self.job.optim, self.peak)
+        optimizer.set_rate(self.optimizer, lr)
+        total = torch.zeros((), device=self.accelerator.device)
+        for inputs, targets in self.batches.micro_batches(step):
+            with self.accelerator.accumulate(self.wrapped):
+                device = self.accelerator.device
+                loss = self.wrapped(inputs.to(device), targets.to(device))
+                total += loss.detach()
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.job.optim.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        if not torch.isfinite(total):
+            raise UserError(
+                f"{self.job.name}: the loss is {float(total)} at step {step + 1}",
+                f"lower optim.lr (now {self.peak:g}); the last checkpoint is {checkpoint.latest(self.folder)}",
+            )
+        return total / self.batches.accumulation
+
+    def validate(self, step: int) -> dict[str, Any]:
+        """Measure the held-out text and record it; every rank computes it, which ZeRO 3 needs."""
+        started = time.time()
+        tokens, documents = self.validation
+        with self.accelerator.autocast():
+            found = measure(
+                self.module.model,
+                tokens,
+                documents,
+                eos_id=self.validation_eos,
+                window=self.job.budget.sequence_length,
+                batch_size=self.job.validation.batch_size,
+            )
+        units = ("nats_per_token", "token_perplexity", "word_perplexity", "bits_per_byte")
+        values = found.as_dict()
+        record = {"kind": "validation", "step": step, "tokens": step * self.job.budget.batch_tokens}
+        record |= {unit: values[unit] for unit in units}
+        self.tracker.log(record)
+        if self.accelerator.is_main_process:
+            log.info("%s: step %d, held-out bits per byte %.4f", self.job.name, step, record["bits_per_byte"])
+        self.validation_seconds += time.time() - started
+        return record
+
+    def report(self, done: int, loss: float) -> None:
+        """The progress line: tokens, loss, rate, speed, time left."""
+        tokens = done * self.job.budget.batch_tokens
+        fresh = (done - self.resumed_at) / max(done, 1)
+        speed = tokens * fresh / max(time.time() - self.started - self.progress.seconds - self.validation_seconds, 1e-9)
+        left = (self.batches.steps * self.job.budget.batch_tokens - tokens) / max(speed, 1e-9)
+        lr = schedule.rate(done - 1, self.batches.steps, self.job.optim, self.peak)
+        record = {"kind": "train", "step": done, "tokens": tokens, "loss": loss, "lr": lr, "tokens_per_second": speed}
+        self.tracker.log(record)
+        if self.accelerator.is_main_process:
+            log.info(
+                "%s: step %d/%d  %.2f M tokens  loss %.3f  lr %.1e  %s tokens/s  %d:%02d left",
+                *(self.job.name, done, self.batches.steps, tokens / 1e6, loss, lr, f"{speed:,.0f}"),
+                *divmod(round(left), 60),
+            )
+
+    def _time_to_save(self, saved: float, done: int) -> bool:
+        """Whether a checkpoint is due; rank 0's clock decides for all."""
+        due = done < self.batches.steps and time.time() - saved >= 60 * self.job.train.checkpoint_minutes
+        if self.accelerator.num_processes == 1:
+            return due
+        flag = torch.tensor([int(due)], device=self.accelerator.device)
+        torch.distributed.broadcast(flag, src=0)
+        return bool(flag.item())
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint from which the run goes on exactly."""
+        state = checkpoint.Progress(done, round(self.seconds, 1), self.tracker.size())
+        checkpoint.save(self.accelerator, self.folder, state)
+
+    def clean_up(self) -> None:
+        """Remove the checkpoints: the run is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)

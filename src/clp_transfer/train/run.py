@@ -1,0 +1,115 @@
+"""The training stage: from a job to a trained, saved, documented model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from clp_transfer.card import write_card
+from clp_transfer.errors import UserError
+from clp_transfer.files import write_json
+from clp_transfer.manifest import Plan, writing
+from clp_transfer.packed import PackedCorpus
+from clp_transfer.train import architecture, engine, flops
+from clp_transfer.train.batches import Batches
+from clp_transfer.train.job import RunFolder, TrainJob
+from clp_transfer.train.loop import Loop
+from clp_transfer.train.loss import CausalLoss
+
+log = logging.getLogger(__name__)
+
+
+def train(job: TrainJob) -> dict[str, Any]:
+    """Train one model as the job says; returns its summary. Goes on from the last checkpoint where there is one."""
+    if job.train.threads is not None:
+        torch.set_num_threads(job.train.threads)
+    rank, world_size = engine.world()
+    plan = job.plan()
+    if rank > 0:
+        # Rank 0 alone owns the folder: it locks it, completes it and renames it.
+        return _train(job, plan, rank, world_size)
+    with writing(plan):
+        return _train(job, plan, rank, world_size)
+
+
+def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, Any]:
+    batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed, rank, world_size)
+    accelerator = engine.build(job, batches.accumulation, batches.micro_batch)
+    model = _load(job, batches.corpus)
+    fused = job.train.fused_loss and job.deepspeed.stage != 3  # ZeRO 3 gathers a table only inside its own module
+    loop = Loop(job, accelerator, CausalLoss(model, fused).to(accelerator.device), batches, plan.working)
+    started = time.time()
+    final = loop.run()
+    total, body = flops.parameters(model)
+    per_token = flops.per_token(model, job.budget.sequence_length)
+    tokens = batches.steps * job.budget.batch_tokens
+    summary = {
+        "name": job.name,
+        "parameters": total,
+        "parameters_without_embeddings": body,
+        "tokens": tokens,
+        "steps": batches.steps,
+        "flops_per_token": per_token,
+        "flops": per_token * tokens,
+        "seconds": round(loop.seconds, 1),
+        "tokens_per_second": round(tokens / loop.training_seconds),
+        "lr": loop.peak,
+        "precision": job.train.precision,
+        "world_size": world_size,
+        "zero_stage": job.deepspeed.stage,
+        "fused_loss": loop.module.fused,
+        "final": final,
+    }
+    _save(job, accelerator, loop, model, summary, RunFolder(plan.working))
+    log.info("%s: done in %.0f s, bits per byte %.4f", job.name, time.time() - started, final["bits_per_byte"])
+    return summary
+
+
+def _load(job: TrainJob, corpus: PackedCorpus) -> Any:
+    """The model to train, in float32 master weights; checks that it has a row for every token of the pack."""
+    tokenizer = AutoTokenizer.from_pretrained(job.tokenizer)
+    if job.model is None:
+        model = architecture.build(job.architecture, tokenizer, job.seed)
+    else:
+        torch.manual_seed(job.seed)
+        model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    rows, vocabulary = model.get_input_embeddings().weight.shape[0], corpus.info["vocab_size"]
+    if rows < vocabulary:
+        raise UserError(
+            f"{job.model or 'the new model'} has {rows} embedding rows, {corpus.prefix} uses {vocabulary} token ids",
+            "train on a pack made with the model's own tokenizer",
+        )
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and job.budget.sequence_length > limit:
+        raise UserError(
+            f"budget.sequence_length={job.budget.sequence_length} is beyond the model's {limit} positions",
+            f"set budget.sequence_length to at most {limit}",
+        )
+    return model
+
+
+def _save(job: TrainJob, accelerator: Any, loop: Loop, model: Any, summary: dict[str, Any], run: RunFolder) -> None:
+    """Write plain `save_pretrained` weights from any ZeRO stage, tokenizer, card and summary."""
+    state = accelerator.get_state_dict(loop.wrapped)
+    if accelerator.is_main_process:
+        weights = {k.removeprefix("model."): v.float() for k, v in state.items()}
+        model.save_pretrained(run.model, state_dict=weights)
+        AutoTokenizer.from_pretrained(job.tokenizer).save_pretrained(run.model)
+        reached = summary["final"]["bits_per_byte"]
+        write_card(
+            run.model,
+            title=job.name,
+            language=job.language,
+            base_model=job.base_model,
+            body=f"Trained on {summary['tokens']:,} tokens; held-out bits per byte {reached:.4f}.",
+        )
+        write_json(run.summary, summary)
+        loop.tracker.finish({k: v for k, v in summary.items() if k != "final"})
+        loop.clean_up()
+    accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1:
+        accelerator.end_training()

@@ -1,0 +1,109 @@
+"""`results.json`: the keys that others rely on, and their values."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from clp_transfer.errors import UserError
+from clp_transfer.report.run import report
+
+
+def strict(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_fixed_keys(full) -> None:
+    returned = report(full.job())
+    results = strict(full.root / "report/results.json")
+    assert results == json.loads(json.dumps(returned))
+    assert results["arms"]["ridge"]["curve"][1]["tokens"] == 100
+    keys = {"tokens", "nats_per_token", "token_perplexity", "word_perplexity", "bits_per_byte"}
+    assert all(set(p) == keys for arm in results["arms"].values() for p in arm["curve"])
+    saved = results["tokens_saved"]["ridge"]
+    assert saved["saved"] == pytest.approx(0.8)
+    # Helper: 1000 FLOPs; ridge 200 tokens of 10; scratch 1000 of 10.
+    assert saved["saved_flops_counting_the_helper"] == pytest.approx(0.7)
+    assert set(results["tokens_saved"]) == {"ridge", "clp"}
+    assert results["tokens_saved"]["clp"]["saved"] is None
+    assert results["step0"]["smollm2"] == {"own_tokenizer": 2.38, "ridge": 2.59, "clp": 13.9}
+    assert results["tasks"]["domains"]["ridge"]["acc"] == 0.31
+    assert results["tasks"]["domains"]["random"]["acc"] == 0.111
+    assert results["tasks"]["domains"]["majority"]["acc"] == 0.163
+    assert results["provenance"]["packages"]["torch"]
+    assert results["config"]["seed"] == 1
+
+
+def test_an_arm_named_like_a_baseline_keeps_its_own_accuracy(full, task_results) -> None:
+    full.arm("random", [(0, 3.0), (1000, 1.9)], tasks=task_results(0.2, False))
+    domains = report(full.job())["tasks"]["domains"]
+    assert domains["random"]["acc"] == 0.2
+    assert domains["baselines"]["random"]["acc"] == 0.111
+
+
+def test_cost_adds_up(full) -> None:
+    cost = report(full.job())["cost"]
+    rows = {row["stage"]: row for row in cost["rows"]}
+    assert rows["train the arms"]["tokens"] == 3000
+    assert rows["train the arms"]["flops"] == 30000
+    assert rows["train the arms"]["minutes"] == pytest.approx(3.0)
+    assert rows["train the helper"]["minutes"] == pytest.approx(0.5)
+    assert cost["total"]["flops"] == 31000
+
+
+def test_seeds(folders) -> None:
+    for seed, end in ((1, 1.6), (2, 1.8)):
+        folders.arm("scratch", [(0, 3.0), (1000, 2.0)], seed)
+        folders.arm("fvt", [(0, 3.0), (1000, end)], seed)
+    results = report(folders.job())
+    arm = results["arms"]["fvt"]
+    assert arm["curve"][-1]["bits_per_byte"] == pytest.approx(1.7)
+    assert arm["final"]["bits_per_byte"] == pytest.approx(1.7)
+    assert arm["seeds"]["2"]["curve"][-1]["bits_per_byte"] == 1.8
+    low, high = arm["intervals"][-1]["bits_per_byte"]
+    assert low < 1.6 and high > 1.8
+    # Crossings at 1000 / 1.4 and 1000 / 1.2 tokens.
+    assert results["tokens_saved"]["fvt"]["saved"] == pytest.approx(1 - (1 / 1.4 + 1 / 1.2) / 2)
+
+
+def test_a_diverged_arm_is_null_not_nan(folders) -> None:
+    folders.arm("scratch", [(0, 3.0), (1000, 2.0)])
+    folders.arm("clp", [(0, 3.0), (1000, math.nan)])
+    report(folders.job())
+    results = strict(folders.root / "report/results.json")
+    assert results["arms"]["clp"]["curve"][-1]["bits_per_byte"] is None
+    assert results["tokens_saved"]["clp"]["reached"] is False
+
+
+def test_a_step_validated_twice_counts_once(folders) -> None:
+    run = folders.arm("scratch", [(0, 3.0), (1000, 2.0)])
+    path = run.run / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1].replace('"bits_per_byte": 2.0', '"bits_per_byte": 1.9')]) + "\n")
+    assert [p["bits_per_byte"] for p in report(folders.job())["arms"]["scratch"]["curve"]] == [3.0, 1.9]
+
+
+def test_broken_inputs_name_the_file(full) -> None:
+    metrics = full.arms[1].run / "metrics.jsonl"
+    metrics.write_text('{"kind": "validation"\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1"):
+        report(full.job())
+    assert not (full.root / "report").exists()
+    metrics.write_text('{"kind": "train"}\n')
+    with pytest.raises(UserError, match="no validation record"):
+        report(full.job())
+
+
+def test_missing_folder_and_double_arm_are_refused(full) -> None:
+    with pytest.raises(UserError, match="listed twice"):
+        report(full.job(arms=[*full.arms, full.arms[0]]))
+    with pytest.raises(UserError, match="no arms"):
+        report(full.job(arms=[]))
+    full.step0["gone"] = full.root / "gone"
+    with pytest.raises(UserError, match="gone"):
+        report(full.job())

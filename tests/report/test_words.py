@@ -1,0 +1,114 @@
+"""Sentences and numbers hold for any results, not only the hoped-for ones."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from clp_transfer.report.bars import cut
+from clp_transfer.report.canvas import spread
+from clp_transfer.report.headline import headline, lead, step0_sentence
+from clp_transfer.report.palette import ARMS, colours, everything
+from clp_transfer.report.run import report
+from clp_transfer.report.summary import summary_table
+from clp_transfer.report.words import count, listed, percent, power
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.86, "86%"), (0.0, "0%"), (1.0, "100%"), (0.996, "99.6%"), (0.004, "0.4%"), (-0.58, "−58%"), (None, "–")],
+)
+def test_percent(share, text) -> None:
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (812, "812"), (83_100, "83.1 k"), (1_204_000, "1.20 M"), (50.4e9, "50.4 B"), (589_824, "590 k")],
+)
+def test_count(value, text) -> None:
+    assert count(value) == text
+
+
+def test_power_and_lists() -> None:
+    assert power(1.23e15) == "1.2 × 10¹⁵"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def outcome(folders, **curves):
+    folders.arm("scratch", [(0, 3.0), (1000, 2.0)])
+    for name, points in curves.items():
+        folders.arm(name, points)
+    results = report(folders.job())
+    return headline(results), " ".join(lead(results))
+
+
+def test_nobody_gets_there(folders) -> None:
+    first, rest = outcome(folders, clp=[(0, 3.0), (1000, 2.1)], mean=[(0, 3.0), (1000, 2.2)])
+    assert first == "No arm beats training from scratch: none reaches its final loss."
+    assert "clp, does not reach that loss" in rest
+
+
+def test_just_as_many_tokens_is_no_win(folders) -> None:
+    first, rest = outcome(folders, mean=[(0, 3.0), (1000, 2.0)])
+    assert first == "No arm beats training from scratch: the best, mean, needs just as many tokens."
+    assert "saves" not in rest
+
+
+def test_better_before_training(folders) -> None:
+    first, rest = outcome(folders, fvt=[(0, 1.9), (1000, 1.5)])
+    assert first == "fvt is better than the final loss of training from scratch before it sees a single token."
+    assert "saves 100%" in rest
+    assert "needs no helper" in rest
+
+
+def test_a_costly_helper_is_admitted(folders) -> None:
+    folders.helper(12_000.0)
+    _, rest = outcome(folders, clp=[(0, 3.0), (500, 2.0)])
+    assert "it saves nothing: it takes 70% more compute" in rest
+    assert "It is the paper's own formula." in rest
+
+
+def test_ties_go_to_the_lower_final_loss(folders) -> None:
+    first, _ = outcome(folders, mean=[(0, 1.9), (1000, 1.8)], fvt=[(0, 1.9), (1000, 1.5)])
+    assert first.startswith("fvt ")
+
+
+def test_step0_sentence_on_either_side_of_the_own_tokenizer() -> None:
+    assert "0.21 more than s itself" in step0_sentence("s", {"own_tokenizer": 2.38, "ridge": 2.59, "clp": 13.9})
+    assert "0.38 less than s itself" in step0_sentence("s", {"own_tokenizer": 2.38, "ridge": 2.0})
+    assert step0_sentence("s", {"own_tokenizer": 2.38}) == ""
+
+
+def test_summary_table(full) -> None:
+    lines = summary_table(report(full.job())).splitlines()
+    ridge = next(line.split() for line in lines if line.startswith("ridge  "))
+    assert ridge == ["ridge", "0.002", "4.436", "1.600", "200", "80%", "70%", "0.310"]
+    clp = next(line for line in lines if line.startswith("clp  "))
+    assert "not reached" in clp and "0.130*" in clp
+    assert "step 0 from smollm2, bits/byte: own tokenizer 2.38, ridge 2.59, clp 13.90" in lines
+
+
+def test_an_extreme_bar_is_cut_and_usual_ones_are_not() -> None:
+    assert cut([2.38, 2.59, 2.63, 2.72, 2.9, 5.5, 13.9]) == pytest.approx(5.5 * 1.22)
+    assert cut([2.0, 2.5, 3.0]) > 3.0
+
+
+@pytest.mark.parametrize("wanted", [[0.5] * 7, [0.1, 0.11, 0.9, 0.91, 0.92], [1.0, 0.99, 0.0], [0.2]])
+def test_labels_keep_their_distance_order_and_bounds(wanted) -> None:
+    placed = spread(wanted, 0.06, 0.0, 1.0)
+    ranked = [placed[i] for i in sorted(range(len(wanted)), key=lambda i: wanted[i])]
+    assert ranked == sorted(ranked)
+    assert all(b - a >= 0.06 - 1e-9 for a, b in pairwise(ranked))
+    assert min(placed) >= 0 and max(placed) <= 1
+
+
+def test_labels_that_do_not_touch_stay() -> None:
+    assert spread([0.1, 0.5, 0.9], 0.06, 0.0, 1.0) == pytest.approx([0.1, 0.5, 0.9])
+
+
+def test_colours_are_fixed_and_unique() -> None:
+    assert colours(["new", "ridge"])["ridge"] is ARMS["ridge"]
+    values = [colour.light for colour in everything()]
+    assert len(values) == len(set(values))
