@@ -89,7 +89,7 @@ def test_has_every_arms_numbers_and_warnings(page) -> None:
     assert "ridge reaches the final loss of training from scratch with 20% of the tokens." in text
     assert "That saves 80% of the training tokens" in text
     assert "it saves 70% of the compute" in text
-    assert "The paper's own formula, clp, does not reach that loss." in text
+    assert "The paper’s own formula, clp, does not reach that loss." in text
     for shown in (
         "13.90",
         "2.59",
@@ -155,6 +155,16 @@ def test_seeds_are_shown_with_intervals(folders) -> None:
     text = " ".join(check((folders.root / "report/index.html").read_text()).text)
     assert re.search(r"95% interval \d+% to \d+%, 3 seeds", text)
     assert "one seed" not in text
+
+
+def test_some_seeds_only(folders) -> None:
+    for seed, end in ((1, 1.9), (2, 2.1)):
+        folders.arm("scratch", [(0, 3.0), (1000, 2.0)], seed)
+        folders.arm("clp", [(0, 3.0), (1000, end)], seed, warnings=[f"warned with seed {seed}"])
+    report(folders.job())
+    text = " ".join(check((folders.root / "report/index.html").read_text()).text)
+    assert "reached by 1 of 2 seeds" in text
+    assert "warned with seed 1" in text and "warned with seed 2" in text
 
 
 @pytest.mark.parametrize("bits", [{"own_tokenizer": 2.0}, {"clp": None, "own_tokenizer": 2.0}, {"fvt": 2.5}, {}])

@@ -8,7 +8,13 @@ import math
 import pytest
 
 from clp_transfer.errors import UserError
+from clp_transfer.report.assemble import assemble
+from clp_transfer.report.collect import collect
 from clp_transfer.report.run import report
+
+
+def results_of(job):
+    return assemble(job, collect(job))
 
 
 def strict(path):
@@ -41,13 +47,13 @@ def test_fixed_keys(full) -> None:
 
 def test_an_arm_named_like_a_baseline_keeps_its_own_accuracy(full, task_results) -> None:
     full.arm("random", [(0, 3.0), (1000, 1.9)], tasks=task_results(0.2, False))
-    domains = report(full.job())["tasks"]["domains"]
+    domains = results_of(full.job())["tasks"]["domains"]
     assert domains["random"]["acc"] == 0.2
     assert domains["baselines"]["random"]["acc"] == 0.111
 
 
 def test_cost_adds_up(full) -> None:
-    cost = report(full.job())["cost"]
+    cost = results_of(full.job())["cost"]
     rows = {row["stage"]: row for row in cost["rows"]}
     assert rows["train the arms"]["tokens"] == 3000
     assert rows["train the arms"]["flops"] == 30000
@@ -60,7 +66,7 @@ def test_seeds(folders) -> None:
     for seed, end in ((1, 1.6), (2, 1.8)):
         folders.arm("scratch", [(0, 3.0), (1000, 2.0)], seed)
         folders.arm("fvt", [(0, 3.0), (1000, end)], seed)
-    results = report(folders.job())
+    results = results_of(folders.job())
     arm = results["arms"]["fvt"]
     assert arm["curve"][-1]["bits_per_byte"] == pytest.approx(1.7)
     assert arm["final"]["bits_per_byte"] == pytest.approx(1.7)
@@ -85,7 +91,7 @@ def test_a_step_validated_twice_counts_once(folders) -> None:
     path = run.run / "metrics.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[-1].replace('"bits_per_byte": 2.0', '"bits_per_byte": 1.9')]) + "\n")
-    assert [p["bits_per_byte"] for p in report(folders.job())["arms"]["scratch"]["curve"]] == [3.0, 1.9]
+    assert [p["bits_per_byte"] for p in results_of(folders.job())["arms"]["scratch"]["curve"]] == [3.0, 1.9]
 
 
 def test_broken_inputs_name_the_file(full) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
 
+from clp_transfer.report.assemble import assemble
 from clp_transfer.report.bars import cut
 from clp_transfer.report.canvas import spread
+from clp_transfer.report.collect import collect
 from clp_transfer.report.headline import headline, lead, step0_sentence
 from clp_transfer.report.palette import ARMS, colours, everything
-from clp_transfer.report.run import report
 from clp_transfer.report.summary import summary_table
 from clp_transfer.report.words import count, listed, percent, power
 
@@ -36,11 +38,15 @@ def test_power_and_lists() -> None:
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 
+def results_of(job):
+    return assemble(job, collect(job))
+
+
 def outcome(folders, **curves):
     folders.arm("scratch", [(0, 3.0), (1000, 2.0)])
     for name, points in curves.items():
         folders.arm(name, points)
-    results = report(folders.job())
+    results = results_of(folders.job())
     return headline(results), " ".join(lead(results))
 
 
@@ -48,6 +54,14 @@ def test_nobody_gets_there(folders) -> None:
     first, rest = outcome(folders, clp=[(0, 3.0), (1000, 2.1)], mean=[(0, 3.0), (1000, 2.2)])
     assert first == "No arm beats training from scratch: none reaches its final loss."
     assert "clp, does not reach that loss" in rest
+
+
+def test_scratch_diverged(folders) -> None:
+    folders.arm("scratch", [(0, math.nan), (1000, math.nan)])
+    folders.arm("mean", [(0, 3.0), (1000, math.nan)])
+    results = results_of(folders.job())
+    assert headline(results) == "Training from scratch diverged, so there is no final loss to reach."
+    assert "not reached" in summary_table(results)
 
 
 def test_just_as_many_tokens_is_no_win(folders) -> None:
@@ -82,7 +96,7 @@ def test_step0_sentence_on_either_side_of_the_own_tokenizer() -> None:
 
 
 def test_summary_table(full) -> None:
-    lines = summary_table(report(full.job())).splitlines()
+    lines = summary_table(results_of(full.job())).splitlines()
     ridge = next(line.split() for line in lines if line.startswith("ridge  "))
     assert ridge == ["ridge", "0.002", "4.436", "1.600", "200", "80%", "70%", "0.310"]
     clp = next(line for line in lines if line.startswith("clp  "))

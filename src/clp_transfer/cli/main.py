@@ -47,10 +47,15 @@ def run_stage(stage: str, composed: Any) -> Any:
 
         return run_member(list(hydra_config.overrides.task))
     config = to_config(composed)
+    overrides = list(hydra_config.overrides.task)
     if stage == "reproduce":
         from clp_transfer.cli.reproduce import reproduce
 
-        return reproduce(config, list(hydra_config.overrides.task))
+        return reproduce(config, overrides)
+    if stage == "tune":
+        from clp_transfer.cli.tune import tune
+
+        return tune(config, overrides)
     from clp_transfer.cli.stages import STAGES
 
     return STAGES[stage](config)

@@ -22,9 +22,13 @@ class MethodConfig:
     ridge: float = 1.0
 
 
+# Methods that use the helper's rows; the others need only its tokenizer, and so do not depend on its training.
+NEEDS_HELPER = frozenset({"clp", "clp-topk", "ridge"})
+
+
 @dataclass
 class TransferJob:
-    """`source` and `helper` are model folders, `tokenizer` is the target's (the helper's own)."""
+    """`source` and `helper` are model folders; `tokenizer` is the target's, which must be the helper's own."""
 
     source: Path
     helper: Path
@@ -37,9 +41,7 @@ class TransferJob:
     def plan(self) -> Plan:
         """The method, its options, the seed, and the two models' contents."""
         settings = {"method": asdict(self.method), "seed": self.seed}
-        inputs = {
-            "source": digest(self.source),
-            "helper": digest(self.helper),
-            "tokenizer": digest(self.tokenizer),
-        }
+        inputs = {"source": digest(self.source), "tokenizer": digest(self.tokenizer)}
+        if self.method.name in NEEDS_HELPER:
+            inputs["helper"] = digest(self.helper)
         return Plan("clp", self.out, settings, inputs)

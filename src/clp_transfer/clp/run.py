@@ -24,6 +24,7 @@ def transfer(job: TransferJob) -> dict[str, Any]:
     """Initialise the target model of one method and seed; returns the report that lies beside it."""
     started = time.time()
     source = ModelFolder(job.source)
+    log.info("%s: source %s, helper %s", job.method.name, job.source, job.helper)
     with writing(job.plan()) as working:
         rows: TransferRows | None = None
         if job.method.name == SCRATCH:

@@ -60,7 +60,7 @@ class ModelFolder:
 
     @cached_property
     def _modules(self) -> tuple[str, str | None, bool]:
-        """Names of the input table and the head (None: there is none), and whether they are tied; from an empty model."""
+        """Names of the input table and of the head (None: no head), and whether they are tied; from an empty model."""
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(self.config)
         inputs, head = model.get_input_embeddings(), model.get_output_embeddings()

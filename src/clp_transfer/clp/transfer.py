@@ -38,13 +38,9 @@ def compute_rows(source: Path, helper: Path, tokenizer: Path, method: MethodConf
     models and tokenizers that do not fit each other.
     """
     started = time.time()
-    src, hlp = ModelFolder(source), ModelFolder(helper)
-    target = ModelFolder(tokenizer).tokenizer
-    if target.get_vocab() != hlp.tokenizer.get_vocab():
-        raise UserError(
-            f"the helper {helper} does not have the target's tokenizer {tokenizer}",
-            "train the helper with the target's tokenizer, or take the helper's own as the target's",
-        )
+    src, target = ModelFolder(source), ModelFolder(tokenizer).tokenizer
+    _ = src.config  # a folder that is no model is named as such before its tokenizer is missed
+    hlp = _open_helper(helper, tokenizer, target) if method.name in methods.NEEDS_HELPER else None
     overlap = match(src.tokenizer, target)
     pieces = source_pieces(src.tokenizer, target, overlap.missing)
     solve = methods.get(method.name)
@@ -52,9 +48,10 @@ def compute_rows(source: Path, helper: Path, tokenizer: Path, method: MethodConf
     report: dict[str, Any] = {"diagnostics": {}, "warnings": [], "norms": {}}
     for table, source_name, helper_name in _tables(src, hlp):
         source_rows = src.rows(source_name, "source")
-        helper_rows = hlp.rows(helper_name, "helper")
+        helper_rows = hlp.rows(helper_name, "helper") if hlp else torch.zeros(len(target), 0)
         problem = _problem(source_rows, helper_rows, src, overlap, pieces, method, seed)
-        solution = solve(problem)
+        # With the source's own tokenizer nothing is missing, and the result is the source, bit for bit.
+        solution = solve(problem) if overlap.missing else methods.Solution(source_rows[:0])
         tables[table] = _assemble(overlap, source_rows, solution.rows)
         report["diagnostics"] |= {k if table == "input" else f"{table}_{k}": v for k, v in solution.diagnostics.items()}
         report["warnings"] += solution.warnings
@@ -65,10 +62,22 @@ def compute_rows(source: Path, helper: Path, tokenizer: Path, method: MethodConf
     return TransferRows(tables["input"], tables.get("head"), report)
 
 
-def _tables(src: ModelFolder, hlp: ModelFolder) -> list[tuple[str, str, str]]:
+def _open_helper(helper: Path, tokenizer: Path, target: Any) -> ModelFolder:
+    """The helper's folder; raises UserError where its tokenizer is not the target's."""
+    folder = ModelFolder(helper)
+    _ = folder.config
+    if folder.tokenizer.get_vocab() != target.get_vocab():
+        raise UserError(
+            f"the helper {helper} does not have the target's tokenizer {tokenizer}",
+            "train the helper with the target's tokenizer, or take the helper's own as the target's",
+        )
+    return folder
+
+
+def _tables(src: ModelFolder, hlp: ModelFolder | None) -> list[tuple[str, str, str]]:
     """The tables to transfer, each with the source's tensor and the helper's tensor that gives its space."""
     source_input, source_head = src.names
-    helper_input, helper_head = hlp.names
+    helper_input, helper_head = hlp.names if hlp else ("", None)
     tables = [("input", source_input, helper_input)]
     if source_head is not None:
         tables.append(("head", source_head, helper_head or helper_input))

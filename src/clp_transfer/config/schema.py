@@ -75,6 +75,8 @@ class Config:
     model: str | None = None
     step0: str | None = None
     step0_methods: list[str] = field(default_factory=list)
+    tuning_rates: list[float] = field(default_factory=lambda: [1e-3, 2e-3, 4e-3])
+    tuning_tokens: int = 200_000
     tuning: dict[str, dict[float, float]] = field(default_factory=dict)
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)

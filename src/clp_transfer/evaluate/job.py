@@ -44,14 +44,15 @@ class EvaluateJob:
         }
         if self.task is not None:
             inputs["task"] = digest(self.task.parent, self.task.name)
-        return Plan("evaluate", self.out, {**asdict(self.config), "labels": self.labels, "seed": self.seed}, inputs)
+        measured = {k: v for k, v in asdict(self.config).items() if not k.startswith("step0_")}
+        return Plan("evaluate", self.out, {**measured, "labels": self.labels, "seed": self.seed}, inputs)
 
 
 @dataclass
 class Step0Job:
-    """Measure every method's initialisation of one source before any training, beside the source's own tokenizer.
+    """Measure every method's initialisation of one source before any training.
 
-    `own_pack` is the same validation text in the source's own tokenizer's ids.
+    Beside them stands the source with its own tokenizer: `own_pack` is the same validation text in its ids.
     """
 
     source: Path

@@ -1,8 +1,9 @@
-"""How well a model predicts held-out text: nats per token, and what compares across tokenizers, bits per byte.
+"""How well a model predicts held-out text: nats per token, and bits per byte, which compares across tokenizers.
 
-The text is one stream: whole documents end to end, each closed by its end-of-text token. The stream is cut into
-disjoint windows of `window` targets; a window's context is the one token before it (end-of-text before the very
-first) and its own tokens. So every token, separators included, is predicted exactly once, whatever the window.
+The text is one stream: whole documents end to end, each closed by its end-of-text token. The stream is cut
+into disjoint windows of `window` targets; a window's context is the one token before it (end-of-text before the
+very first) and its own tokens. So every token, separators included, is predicted exactly once, whatever the
+window.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from clp_transfer.errors import UserError
 from clp_transfer.packed import BYTES, END, WORDS
 
 POLICY = (
-    "documents end to end, disjoint windows, one token of context carried over the cut (end-of-text before the"
-    " first); every token is predicted once, end-of-text included"
+    "documents end to end, disjoint windows, one token of context carried over the cut (end-of-text before"
+    " the first); every token is predicted once, end-of-text included"
 )
 
 # Most float32 numbers of logits at a time: for a whole batch, and for the log-softmax's copy of a part of it.
@@ -66,7 +67,7 @@ class Perplexity:
 
     @property
     def bits_per_byte(self) -> float:
-        """nats / (bytes · ln 2): the bits that the model needs for one byte of text; compares across tokenizers."""
+        """nats / (bytes · ln 2): bits needed for one byte of text; compares across tokenizers."""
         return self.nats / (self.bytes * math.log(2))
 
     def as_dict(self) -> dict[str, int | float | None]:
@@ -100,8 +101,8 @@ def measure(
 ) -> Perplexity:
     """Negative log-likelihood of whole documents under a causal language model.
 
-    `tokens`: ids [n], every document closed by `eos_id`; `documents`: int64 [d, 3], see `packed`. The model runs
-    where it is and in its own precision; log-softmax is float32, sums are float64. Its train/eval mode is
+    `tokens`: ids [n], every document closed by `eos_id`; `documents`: int64 [d, 3], see `packed`. The model
+    runs where it is and in its own precision; log-softmax is float32, sums are float64. Its train/eval mode is
     restored. Batches are smaller than `batch_size` where the logits would be too many to hold.
 
     Raises UserError for an id beyond the embedding's rows and for a loss that is not finite.
@@ -135,7 +136,7 @@ def measure(
 def _batches(
     tokens: NDArray[Any], eos_id: int, window: int, batch_size: int, vocabulary: int
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """(offset of the first target, inputs, targets), int64 [rows, length]; the last short window comes alone."""
+    """(offset of the first target, inputs, targets), int64 [rows, length]; a last short window comes alone."""
     whole = len(tokens) // window
     rows = max(1, min(batch_size, BATCH_LOGITS // (window * vocabulary)))
     spans = [(row * window, min(rows, whole - row), window) for row in range(0, whole, rows)]
@@ -156,7 +157,7 @@ def _batches(
 def _token_losses(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Negative log-probability of each target in reading order: float64 [rows · length], on the CPU.
 
-    The log-softmax works on a few rows at a time: a float32 copy of all the logits would double the peak memory.
+    The log-softmax works on a few rows at a time: a float32 copy of all the logits would double the memory.
     """
     logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
     flat = targets.flatten()
@@ -192,5 +193,5 @@ def _not_finite(losses: torch.Tensor, start: int, window: int, documents: NDArra
     return UserError(
         f"the loss is not finite at token {position} (window {position // window}, document {document},"
         " both counted from 0)",
-        "the weights hold NaN or infinite values, or overflow in this precision: check the run that made the model",
+        "the weights hold NaN or infinite values, or overflow in this precision: check the run that made them",
     )

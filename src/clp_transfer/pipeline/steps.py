@@ -47,9 +47,10 @@ def expand(config: Config) -> list[Step]:
 def _combinations(config: Config, name: str, step: StepConfig) -> list[dict[str, Any]]:
     lists: dict[str, list[Any]] = {}
     for override, key in step.for_each.items():
-        lists[override] = getattr(config, key, "")
-        if not isinstance(lists[override], list):
+        values: Any = getattr(config, key, None)
+        if not isinstance(values, list):
             raise UserError(f"pipeline.steps.{name}.for_each: {key} is not a list of the config", "use arms or seeds")
+        lists[override] = values
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 

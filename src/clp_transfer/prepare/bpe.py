@@ -17,8 +17,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, name: str) -> Tokenizer:
     """Train a byte-level BPE of exactly `vocab_size` entries with GPT-2's pre-tokenization.
 
     Id 0 is `<|endoftext|>`, then come all 256 bytes, so that every text can be written. Raises UserError
-    where the text has too few pairs that occur twice to fill the vocabulary.
+    where the text has too few pairs that occur twice to fill the vocabulary, or that has no room for the bytes.
     """
+    least = 1 + len(pre_tokenizers.ByteLevel.alphabet())
+    if vocab_size < least:
+        raise UserError(
+            f"tokenizer {name}: vocab_size={vocab_size} is less than the {least} entries of a byte-level BPE "
+            "without any merge",
+            f"set vocab_size to {least} or more",
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -31,7 +38,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, name: str) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() != vocab_size:
-        reached, least = tokenizer.get_vocab_size(), 1 + len(pre_tokenizers.ByteLevel.alphabet())
+        reached = tokenizer.get_vocab_size()
         raise UserError(
             f"tokenizer {name}: vocab_size={vocab_size}, but its text supports {reached} entries",
             f"set vocab_size between {least} and {reached}, or train it on more text",

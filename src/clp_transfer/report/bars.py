@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from clp_transfer.report.canvas import blank
+from clp_transfer.report.canvas import blank, title
 from clp_transfer.report.palette import CARD, GRID, INK, MUTED, colours
 from clp_transfer.report.words import number, percent
 
@@ -24,27 +24,34 @@ def saved_figure(results: dict[str, Any]) -> Figure | None:
         return None
     order = sorted(saved, key=lambda name: -_rank(saved[name]["saved"]))
     palette = colours(results["arms"])
-    figure, axes = _rows(len(order))
+    figure, axes = _rows(len(order), above=0.7)
     lows = [0.0]
     for row, name in enumerate(order):
-        record = saved[name]
-        bar = record["saved"]
-        colour = palette[name].light
-        if bar is not None:
-            axes.barh(row, max(bar, FLOOR), height=0.42, color=colour, zorder=3)
-            _whisker(axes, row, record["intervals"].get("saved"))
-        flops = record["saved_flops_counting_the_helper"]
-        if flops is not None:
-            axes.plot([max(flops, FLOOR)], [row], "D", ms=6, color=CARD.light, mec=INK.light, mew=1.2, zorder=5)
-        lows += [max(v, FLOOR) for v in (bar, flops) if v is not None]
-        text = percent(bar) if bar is not None else "not reached"
-        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK.light)
+        lows += _saved_row(axes, row, saved[name], palette[name].light)
     _names(axes, order, [palette[name].light for name in order])
     axes.set_xlim(min(lows) - (0.05 if min(lows) < 0 else 0), 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.axvline(0, color=MUTED.light, lw=0.8, zorder=2)
-    axes.set_title("Tokens saved (bar) and compute saved, helper counted (diamond)", **_title())
+    title(figure, "Tokens saved")
+    if any(record["uses_helper"] for record in saved.values()):
+        figure.text(1.0, 0.975, "◇ compute, helper counted", fontsize=9, color=MUTED.light, ha="right", va="center")
     return figure
+
+
+def _saved_row(axes: Axes, row: int, record: dict[str, Any], shade: str) -> list[float]:
+    """One arm: its bar, its numbers, and a diamond where a helper is to be counted; returns what was drawn."""
+    bar, flops = record["saved"], record["saved_flops_counting_the_helper"]
+    flops = flops if record["uses_helper"] else None
+    beside = axes.get_yaxis_transform()
+    if bar is not None:
+        axes.barh(row, max(bar, FLOOR), height=0.5, color=shade, zorder=3)
+        _whisker(axes, row, record["intervals"].get("saved"))
+    text = percent(bar) if bar is not None else "not reached"
+    axes.text(1.02, row, text, transform=beside, va="center", fontsize=9, color=INK.light)
+    if flops is not None:
+        axes.plot([max(flops, FLOOR)], [row], "D", ms=6, color=CARD.light, mec=INK.light, mew=1.2, zorder=5)
+        axes.text(1.16, row, f"◇ {percent(flops)}", transform=beside, va="center", fontsize=9, color=MUTED.light)
+    return [max(value, FLOOR) for value in (bar, flops) if value is not None]
 
 
 def step0_figure(bits: dict[str, float | None]) -> Figure | None:
@@ -73,7 +80,7 @@ def step0_figure(bits: dict[str, float | None]) -> Figure | None:
             own + (0.012 if right else -0.012) * limit, -0.72, label, fontsize=8.5, va="center",
             ha="left" if right else "right",
         )  # fmt: skip
-    axes.set_title("Bits per byte before any training", **_title())
+    title(figure, "Bits per byte before any training")
     return figure
 
 
@@ -88,14 +95,14 @@ def _rank(value: float | None) -> float:
     return float("-inf") if value is None else value
 
 
-def _rows(rows: int) -> tuple[Figure, Axes]:
+def _rows(rows: int, above: float = 1.0) -> tuple[Figure, Axes]:
     figure, axes = blank()
-    axes.set_position((0.17, 0.12, 0.68, 0.76))
+    axes.set_position((0.16, 0.08, 0.63, 0.82))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=GRID.light, linewidth=0.7)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
-    axes.set_ylim(rows - 0.4, -1.0)
+    axes.set_ylim(rows - 0.4, -above)
     return figure, axes
 
 
@@ -115,7 +122,3 @@ def _break(axes: Axes, row: int, limit: float) -> None:
     for at in (0.90, 0.93):
         x = [limit * (at - 0.008), limit * (at + 0.008)]
         axes.plot(x, [row + 0.36, row - 0.36], color=CARD.light, lw=2.5, zorder=5)
-
-
-def _title() -> dict[str, Any]:
-    return {"loc": "left", "fontsize": 9, "color": MUTED.light, "x": -0.2}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from clp_transfer.report.palette import CARD, GRID, INK, MUTED, everything
 
-SIZE = (5.0, 3.7)
+SIZE = (4.6, 3.45)
 STYLE: Any = {
     "font.size": 9.0,
     "font.family": ["DejaVu Sans"],
@@ -36,11 +36,16 @@ STYLE: Any = {
 def blank(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     """An empty figure, in inches, with one pair of axes; call it, and draw, inside `styled()`."""
     figure = Figure(figsize=size)
-    axes = figure.add_axes((0.1, 0.14, 0.72, 0.8))
+    axes = figure.add_axes((0.09, 0.13, 0.70, 0.78))
     axes.grid(axis="y", color=GRID.light, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, pad=4)
     return figure, axes
+
+
+def title(figure: Figure, text: str) -> None:
+    """What is drawn, at the figure's top left."""
+    figure.text(0.0, 0.975, text, fontsize=9, color=MUTED.light, va="center")
 
 
 def styled() -> Any:
@@ -50,10 +55,13 @@ def styled() -> Any:
 
 def write(figure: Figure, path: Path) -> str:
     """Write `path` with .png (200 dots per inch) and .svg; returns the SVG for inlining (see `inlined`)."""
-    figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None})
+    # The files get a margin; in the page the card has one, and panels of one size keep their axes aligned.
+    margin: Any = {"bbox_inches": "tight", "pad_inches": 0.15}
+    plain = {"Date": None, "Creator": None, "Type": None, "Format": None}
+    figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None}, **margin)
+    figure.savefig(path.with_suffix(".svg"), metadata=plain, **margin)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    path.with_suffix(".svg").write_text(buffer.getvalue(), encoding="utf-8")
+    figure.savefig(buffer, format="svg", metadata=plain)
     return inlined(buffer.getvalue(), path.stem)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from statistics import median_high
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from clp_transfer.report.canvas import blank, spread
+from clp_transfer.report.canvas import blank, spread, title
 from clp_transfer.report.headline import best_arm
 from clp_transfer.report.palette import CARD, INK, MUTED, Colour, colours
 from clp_transfer.report.savings import REFERENCE
@@ -31,7 +32,7 @@ def perplexity_figure(results: dict[str, Any]) -> Figure:
     base = reference or max((f for f in finals if f), default=1.0)
     low = min([f for f in [*finals, base] if f])
     _draw(axes, results, "token_perplexity", (low * 0.75, base * PAPER_CROP), digits=0)
-    axes.set_title("Token perplexity", loc="left", fontsize=9, color=MUTED.light, x=-0.08)
+    title(figure, "Token perplexity")
     return figure
 
 
@@ -41,19 +42,19 @@ def bits_figure(results: dict[str, Any]) -> Figure:
     values = [p["bits_per_byte"] for arm in results["arms"].values() for p in arm["curve"]]
     known = [value for value in values if value is not None] or [1.0]
     starts = [arm["curve"][0]["bits_per_byte"] for arm in results["arms"].values()]
+    starts = [start for start in starts if start is not None]
     # Weights that blow up may start an arm far above guessing; the others must stay readable.
-    usual = sorted(s for s in starts if s is not None)[len([s for s in starts if s is not None]) // 2 :]
-    top = min(max(known), 1.3 * usual[0]) if usual else max(known)
+    top = min(max(known), 1.3 * median_high(starts)) if starts else max(known)
     room = (top - min(known)) or 1.0
     _draw(axes, results, "bits_per_byte", (min(known) - 0.08 * room, top + 0.05 * room), digits=3)
-    axes.set_title("Bits per byte", loc="left", fontsize=9, color=MUTED.light, x=-0.08)
+    title(figure, "Bits per byte")
     return figure
 
 
 def _draw(axes: Axes, results: dict[str, Any], metric: str, limits: tuple[float, float], digits: int) -> None:
     arms, palette = results["arms"], colours(results["arms"])
     for name, arm in arms.items():
-        _line(axes, _points(arm["curve"], metric), palette[name], name)
+        _line(axes, _points(arm["curve"], metric), palette[name], name, metric != "bits_per_byte")
         _band(axes, arm["intervals"], metric, palette[name])
     last = max(arm["curve"][-1]["tokens"] for arm in arms.values())
     axes.set_ylim(*limits)
@@ -67,23 +68,22 @@ def _draw(axes: Axes, results: dict[str, Any], metric: str, limits: tuple[float,
     _off_scale(axes, {n: arm["curve"][0][metric] for n, arm in arms.items()}, limits[1], metric)
 
 
-def _line(axes: Axes, points: Points, colour: Colour, name: str) -> None:
-    x, y = _smooth(points)
+def _line(axes: Axes, points: Points, colour: Colour, name: str, exponential: bool) -> None:
+    x, y = _smooth(points, exponential)
     scratch = name == REFERENCE
     axes.plot(x, y, color=colour.light, linewidth=2.0 if not scratch else 1.8, ls="--" if scratch else "-", zorder=3)
     if points:
         axes.plot(*zip(*points, strict=True), "o", ms=2.6, color=colour.light, mew=0, zorder=3)
 
 
-def _smooth(points: Points) -> tuple[list[float], list[float]]:
-    """The points joined by straight lines of log perplexity, the scale on which crossings are interpolated."""
+def _smooth(points: Points, exponential: bool) -> tuple[list[float], list[float]]:
+    """The points joined by straight lines of the loss, on which crossings are interpolated; perplexity is its exp."""
     if not points:
         return [], []
     x, y = np.array(points, dtype=float).T
     between = [np.linspace(a, b, POINTS_BETWEEN, endpoint=False) for a, b in pairwise(x)]
     dense = np.concatenate([*between, x[-1:]])
-    heavy = y.max() > 30  # a perplexity; bits per byte are logarithms already
-    values = np.exp(np.interp(dense, x, np.log(y))) if heavy else np.interp(dense, x, y)
+    values = np.exp(np.interp(dense, x, np.log(y))) if exponential else np.interp(dense, x, y)
     return dense.tolist(), values.tolist()
 
 
@@ -138,7 +138,10 @@ def _mark(axes: Axes, tokens: float, value: float, colour: Colour) -> None:
 def _arrow(axes: Axes, start: float, end: float, value: float, share: float, name: str) -> None:
     """From where scratch ends back to where the arm got there already."""
     low, high = axes.get_ylim()
-    above = value + 0.13 * (high - low)
+    # The words stand clear of every line that passes below or beside them.
+    lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()]
+    beside = [float(y) for line in lines if len(line) > 2 for x, y in line if x >= 0.38 * end and y < high]
+    above = min(max([value, *beside]) + 0.06 * (high - low), low + 0.9 * (high - low))
     style = {"arrowstyle": "->", "color": INK.light, "lw": 0.9, "shrinkA": 0, "shrinkB": 4}
     axes.annotate("", (start, value), (end, value), arrowprops=style, zorder=4)
     text = f"{name}: {percent(share)} of the tokens saved"
@@ -157,11 +160,11 @@ def paper_figure(paper: dict[str, Any]) -> Figure:
     figure, axes = blank()
     palette = colours(paper["curves"])
     for name, curve in paper["curves"].items():
-        _line(axes, _points(curve, "word_perplexity"), palette[name], name)
+        _line(axes, _points(curve, "word_perplexity"), palette[name], name, True)
     saved = paper["saved"]
-    axes.set_ylim(59.2 * 0.6, 200)
-    _token_axis(axes, saved["scratch_tokens"])
     target = saved["reference_word_perplexity"]
+    axes.set_ylim(target * 0.6, target * PAPER_CROP)
+    _token_axis(axes, saved["scratch_tokens"])
     _reference(axes, target, saved["scratch_tokens"])
     _mark(axes, saved["arm_tokens"], target, palette["clp"])
     _arrow(axes, saved["arm_tokens"], saved["scratch_tokens"], target, saved["saved"], "clp")
@@ -171,7 +174,7 @@ def paper_figure(paper: dict[str, Any]) -> Figure:
     axes.text(
         clp["tokens"] * 1.03, clp["word_perplexity"], label, va="center", fontsize=8.5, color=palette["clp"].light
     )
-    axes.set_title("Word perplexity", loc="left", fontsize=9, color=MUTED.light, x=-0.08)
+    title(figure, "Word perplexity")
     return figure
 
 

@@ -18,6 +18,8 @@ def headline(results: dict[str, Any]) -> str:
     saved = results["tokens_saved"]
     if not saved:
         return "Only training from scratch was run: there is nothing to compare it with."
+    if all(record["reference_bits_per_byte"] is None for record in saved.values()):
+        return "Training from scratch diverged, so there is no final loss to reach."
     best = best_arm(results)
     if best is None:
         return "No arm beats training from scratch: none reaches its final loss."
@@ -111,8 +113,8 @@ def warnings(results: dict[str, Any]) -> list[tuple[str, str]]:
     """Every (where, what) that the transfer and step-0 stages warned of, each once."""
     found: dict[tuple[str, str], None] = {}
     for name, arm in results["arms"].items():
-        for text in arm["transfer"].get("warnings", []):
-            found[(name, text)] = None
+        for seed in arm["seeds"].values():
+            found |= dict.fromkeys((name, text) for text in seed["warnings"])
     for source, record in results["step0_details"].items():
         for method, detail in record.get("details", {}).items():
             for text in detail.get("warnings", []):

@@ -20,7 +20,7 @@ METHODS = {
     "random": "source body; shared tokens copied, the rest drawn at random",
     "mean": "source body; the rest set to the mean of the shared tokens",
     "clp": "the paper's formula: the rest as cosine-weighted means of all shared tokens",
-    "clp-topk": "the same, over the nearest shared tokens only, through a softmax",
+    "clp-topk": "weighted means of the nearest shared tokens only, through a softmax",
     "ridge": "a linear map from helper to source, fitted on the shared tokens",
     "fvt": "the mean of the source's pieces of the token's text",
 }
@@ -41,6 +41,7 @@ def page(results: dict[str, Any], figures: dict[str, str]) -> str:
         "number": words.number,
         "power": words.power,
         "rate": words.rate,
+        "typeset": _typeset,
         "between": words.between,
         "pretty": _pretty,
     }
@@ -85,6 +86,10 @@ def comparable(tasks: dict[str, Any], arms: list[str]) -> dict[str, Any]:
 def _measured(task: dict[str, Any], arm: str) -> bool:
     # A baseline may stand under an arm's name (`random`) where that arm was not measured.
     return "distinguishable" in task.get(arm, {})
+
+
+def _typeset(text: str) -> str:
+    return text.replace("'", "’")
 
 
 def _pretty(value: Any) -> str:

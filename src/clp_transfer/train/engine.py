@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import torch
@@ -21,19 +22,33 @@ def build(job: TrainJob, accumulation: int, micro_batch: int) -> Any:
     if on_cpu:
         # Without this DeepSpeed looks for a GPU and accelerate silently falls back to DDP.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DeepSpeedPlugin
+    from accelerate.utils import DistributedType
 
-    plugin = None
-    if job.deepspeed.stage is not None:
-        from accelerate import DeepSpeedPlugin
+    settings = {"mixed_precision": PRECISIONS[job.train.precision], "gradient_accumulation_steps": accumulation}
+    if job.deepspeed.stage is None:
+        return Accelerator(cpu=on_cpu, **settings)
+    _be_a_group_of_one()
+    plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(job, accumulation, micro_batch))
+    # Never cpu=True here: it makes accelerate leave DeepSpeed out and use DDP, silently.
+    accelerator = Accelerator(deepspeed_plugin=plugin, **settings)
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        raise UserError(
+            f"deepspeed.stage={job.deepspeed.stage} was asked for, but accelerate chose {accelerator.distributed_type}",
+            "check that deepspeed is installed, and run under torchrun",
+        )
+    return accelerator
 
-        plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(job, accumulation, micro_batch))
-    return Accelerator(
-        cpu=on_cpu,
-        mixed_precision=PRECISIONS[job.train.precision],
-        gradient_accumulation_steps=accumulation,
-        deepspeed_plugin=plugin,
-    )
+
+def _be_a_group_of_one() -> None:
+    """Without a launcher, give DeepSpeed the process group of one that it insists on."""
+    if "WORLD_SIZE" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in alone.items()})
 
 
 def world() -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from clp_transfer.clp.job import NEEDS_HELPER
 from clp_transfer.clp.methods import clp, clp_topk, fvt, mean, random, ridge
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.errors import UserError
@@ -20,7 +21,6 @@ METHODS: dict[str, Method] = {
 }
 # Not a transfer: the whole model is drawn anew, nothing of the source's weights is kept.
 SCRATCH = "scratch"
-NEEDS_HELPER = {"clp", "clp-topk", "ridge"}
 
 
 def get(name: str) -> Method:

@@ -16,8 +16,9 @@ class Problem:
     """Make one source-space row for each missing target token.
 
     `source`: float32 [overlap, d_s], the source's rows of the overlapping tokens; `source_all`: [V_s, d_s], its
-    rows of all real tokens; `helper`: [overlap, d_h] and `helper_missing`: [missing, d_h], the helper's rows;
-    `pieces`: for each missing token the source ids that spell its text; `generator` drives every random draw.
+    rows of all real tokens; `helper`: [overlap, d_h] and `helper_missing`: [missing, d_h], the helper's rows (both of
+    width 0 for a method that needs no helper); `pieces`: for each missing token the source ids that spell its text;
+    `generator` drives every random draw.
     """
 
     source: Tensor

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from clp_transfer import manifest
+from clp_transfer.errors import UserError
+from clp_transfer.packed import PackedCorpus
+from clp_transfer.prepare.job import DataFolder, PackConfig, PrepareJob, TokenizerConfig
+from clp_transfer.prepare.run import prepare
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def folder(job: PrepareJob) -> DataFolder:
+    prepare(job)
+    return DataFolder(job.out)
+
+
+def test_the_data_folder_is_complete_and_consistent(job: PrepareJob, folder: DataFolder):
+    assert manifest.is_complete(job.plan())
+    assert not job.plan().working.exists()
+    statistics = json.loads(folder.statistics.read_text(encoding="utf-8"))
+    for corpus in job.data.corpora:
+        parts = {part: rows(folder.text(corpus, part)) for part in ("train", "validation")}
+        assert not {r["text"] for r in parts["train"]} & {r["text"] for r in parts["validation"]}
+        for part, lines in parts.items():
+            expected = {"documents": len(lines), "bytes": sum(len(r["text"].encode()) for r in lines)}
+            assert statistics["corpora"][corpus][part] == expected
+    for name, config in job.data.packs.items():
+        tokenizer = AutoTokenizer.from_pretrained(folder.tokenizer(config.tokenizer))
+        for part in config.splits:
+            packed = PackedCorpus(folder.pack(name, part))
+            texts = [r["text"] for r in rows(folder.text(config.corpus, part))]
+            assert [tokenizer.decode(d.tolist()) for d in packed.iter_documents()] == texts
+            own = len(packed.tokens) - len(texts)
+            numbers = statistics["packs"][name][part]
+            assert numbers["tokens"] == len(packed.tokens)
+            assert np.isclose(numbers["bytes_per_token"] * own, sum(len(t.encode()) for t in texts))
+
+
+def test_the_labelled_task_and_the_corpus_share_no_entry(job: PrepareJob, folder: DataFolder):
+    task = rows(folder.domain_task)
+    assert len(task) == 20
+    assert {r["label"] for r in task} == {0, 1, 2}
+    words = {r["text"].split(":")[0] for r in task}
+    ids = {r["id"] for part in ("train", "validation") for r in rows(folder.text("de", part))}
+    assert not words & ids
+    assert not any(i.startswith("Fach") for i in ids)
+    statistics = json.loads(folder.statistics.read_text(encoding="utf-8"))
+    assert statistics["domain_task"]["kept_out"] == statistics["corpora"]["de"]["left_out"]["domain_label"] == 40
+
+
+def test_the_overlap_counts_equal_token_strings(job: PrepareJob, folder: DataFolder):
+    vocabularies = [set(AutoTokenizer.from_pretrained(folder.tokenizer(n)).get_vocab()) for n in ("source", "target")]
+    overlap = json.loads(folder.statistics.read_text(encoding="utf-8"))["overlap"]
+    shared = len(vocabularies[0] & vocabularies[1])
+    assert 257 <= shared < 320
+    assert overlap["source-target"] == {
+        "shared": shared,
+        "of_first": 320,
+        "of_second": 340,
+        "share_of_second": shared / 340,
+    }
+    assert overlap["target-source"]["share_of_second"] == shared / 320
+
+
+def test_two_runs_are_byte_identical_and_another_seed_is_not(job: PrepareJob, folder: DataFolder, tmp_path: Path):
+    prepare(replace(job, out=tmp_path / "again"))
+    prepare(replace(job, out=tmp_path / "other", seed=8))
+    first, again, other = (manifest.read(p)["files"] for p in (job.out, tmp_path / "again", tmp_path / "other"))
+    assert first == again
+    assert first.keys() == other.keys()
+    assert first["corpora/de/validation.jsonl"] != other["corpora/de/validation.jsonl"]
+
+
+def test_leftovers_of_an_interrupted_run_do_not_get_into_the_result(job: PrepareJob, monkeypatch):
+    with pytest.raises(KeyboardInterrupt), manifest.writing(job.plan()) as working:
+        (working / "corpora" / "old").mkdir(parents=True)
+        (working / "tmpabc").write_text("half")
+        raise KeyboardInterrupt
+    prepare(job)
+    assert not (job.out / "tmpabc").exists()
+    assert not (job.out / "corpora" / "old").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.packs.update(x=PackConfig("fr", "target")), "pack x names the corpus 'fr'"),
+        (lambda d: d.packs.update(x=PackConfig("de", "none")), "pack x names the tokenizer 'none'"),
+        (lambda d: d.packs.update(x=PackConfig("de", "target", ["test"])), "pack x names the split 'test'"),
+        (lambda d: d.tokenizers.update(x=TokenizerConfig(model="m")), "tokenizer x names the model 'm'"),
+        (lambda d: d.tokenizers.update(x=TokenizerConfig("fr")), "tokenizer x names the corpus 'fr'"),
+        (lambda d: setattr(d.domain_task, "corpus", "fr"), "domain_task names the corpus 'fr'"),
+        (lambda d: setattr(d.domain_task, "labels", []), "no labels"),
+        (lambda d: setattr(d.corpora["de"], "reader", "oscar"), "unknown reader 'oscar'"),
+        (lambda d: d.corpora.clear(), "no corpora"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused_before_any_work(job: PrepareJob, change, message: str):
+    change(job.data)
+    with pytest.raises(UserError, match=message):
+        prepare(job)
+    assert not job.out.exists()
+    assert not job.plan().working.exists()
+
+
+def test_a_corpus_without_text_is_refused_and_nothing_is_published(job: PrepareJob, make_wheel):
+    job.data.corpora["en"].wheel = make_wheel("empty", "data/leads.json", b"{}")
+    with pytest.raises(UserError, match="corpus en is empty"):
+        prepare(job)
+    assert not job.out.exists()
+
+
+def test_a_failed_run_leaves_the_former_result_alone(job: PrepareJob, folder: DataFolder):
+    before = manifest.read(job.out)
+    job.data.tokenizers["target"].vocab_size = 50_000
+    with pytest.raises(UserError, match="tokenizer target: vocab_size=50000"):
+        prepare(job)
+    assert manifest.read(job.out) == before

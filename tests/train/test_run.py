@@ -1,0 +1,170 @@
+"""The stage end to end: a model comes out, a killed run ends like an uninterrupted one, mistakes are named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from clp_transfer.errors import UserError
+from clp_transfer.evaluate.perplexity import measure
+from clp_transfer.manifest import is_complete
+from clp_transfer.packed import PackedCorpus
+from clp_transfer.train import checkpoint, loop
+from clp_transfer.train.job import ArchitectureConfig, OptimConfig, TrainConfig
+from clp_transfer.train.run import train
+
+
+def records(folder: Path, kind: str) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [r for line in lines if (r := json.loads(line))["kind"] == kind]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
+
+
+def test_it_learns_and_saves_an_ordinary_model(make_job) -> None:  # noqa: ANN001
+    job = make_job()
+    summary = train(job)
+    assert is_complete(job.plan())
+    curve = records(job.out, "validation")
+    assert [r["tokens"] for r in curve] == [0, 512, 1024, 1536]
+    assert curve[-1]["bits_per_byte"] < curve[0]["bits_per_byte"]
+    model = AutoModelForCausalLM.from_pretrained(job.out / "model")
+    tokens, documents = PackedCorpus(job.validation_pack).head(1000)
+    again = measure(model, tokens, documents, eos_id=0, window=32, batch_size=4)
+    assert again.bits_per_byte == pytest.approx(summary["final"]["bits_per_byte"], rel=1e-5)
+    assert len(AutoTokenizer.from_pretrained(job.out / "model")) == model.config.vocab_size
+    assert not (job.out / "checkpoints").exists()
+    assert summary["tokens"] == 1536 and summary["flops"] == 1536 * summary["flops_per_token"]
+
+
+def test_two_runs_are_bit_identical_and_seeds_differ(make_job, tmp_path) -> None:  # noqa: ANN001
+    summaries = [
+        train(make_job(out=tmp_path / "runs" / name, seed=seed)) for name, seed in [("a", 1), ("b", 1), ("c", 2)]
+    ]
+    a, b, c = (weights(tmp_path / "runs" / name) for name in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a) and summaries[0]["final"] == summaries[1]["final"]
+    assert not all(torch.equal(a[k], c[k]) for k in a)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours may catch it."""
+
+
+@pytest.mark.parametrize("when", ["before the first checkpoint", "between checkpoints", "during a save"])
+def test_a_killed_run_ends_like_an_uninterrupted_one(make_job, tmp_path, monkeypatch, when) -> None:  # noqa: ANN001
+    whole = make_job(out=tmp_path / "runs" / "whole")
+    train(whole)
+    job = make_job(train=TrainConfig(precision="fp32", threads=1, checkpoint_minutes=1e-9, log_seconds=0))
+    step, rename = loop.Loop.step, Path.rename
+
+    def die_at(limit: int):  # noqa: ANN202
+        def dying(self, number):  # noqa: ANN001, ANN202
+            if number == limit:
+                raise Killed
+            return step(self, number)
+
+        return dying
+
+    if when == "during a save":
+
+        def dying_rename(self, target):  # noqa: ANN001, ANN202
+            if "step-7" in str(target):
+                raise Killed
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", dying_rename)
+    else:
+        monkeypatch.setattr(loop.Loop, "step", die_at(0 if when.startswith("before") else 7))
+    with pytest.raises(Killed):
+        train(job)
+    assert not job.out.exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    train(job)
+    one, other = weights(whole.out), weights(job.out)
+    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert records(whole.out, "validation") == records(job.out, "validation")
+    steps = [r["step"] for r in records(job.out, "train")]
+    assert steps == sorted(set(steps)), "a resumed run must not record a step twice"
+
+
+def test_a_partial_checkpoint_is_never_taken(tmp_path) -> None:  # noqa: ANN001
+    for name in ("step-3", "step-12", "step-20.partial", "stepping"):
+        (tmp_path / name).mkdir()
+    assert checkpoint.latest(tmp_path) == tmp_path / "step-12"
+
+
+def test_another_config_does_not_resume(make_job, monkeypatch) -> None:  # noqa: ANN001
+    job = make_job(train=TrainConfig(precision="fp32", threads=1, checkpoint_minutes=1e-9, log_seconds=0))
+    step = loop.Loop.step
+
+    def dying(self, number):  # noqa: ANN001, ANN202
+        if number == 5:
+            raise Killed
+        return step(self, number)
+
+    monkeypatch.setattr(loop.Loop, "step", dying)
+    with pytest.raises(Killed):
+        train(job)
+    monkeypatch.undo()
+    train(replace(job, optim=OptimConfig(lr=2e-3)))
+    assert records(job.out, "train")[0]["step"] == 1
+
+
+def test_from_nothing(make_job) -> None:  # noqa: ANN001
+    fields = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    job = make_job(model=None, architecture=ArchitectureConfig("llama", {**fields, "num_key_value_heads": 2}))
+    train(job)
+    config = AutoModelForCausalLM.from_pretrained(job.out / "model").config
+    assert (config.hidden_size, config.vocab_size, config.eos_token_id) == (16, 340, 0)
+
+
+def test_bf16_autocast_learns_too(make_job) -> None:  # noqa: ANN001
+    job = make_job(train=TrainConfig(precision="bf16", threads=1, checkpoint_minutes=60, log_seconds=0))
+    summary = train(job)
+    assert summary["final"]["bits_per_byte"] < records(job.out, "validation")[0]["bits_per_byte"]
+    assert {v.dtype for v in weights(job.out).values()} == {torch.float32}
+
+
+def test_fused_and_plain_loss_give_the_same_curve(make_job, tmp_path) -> None:  # noqa: ANN001
+    curves = []
+    for fused in (True, False):
+        settings = TrainConfig(precision="fp32", threads=1, checkpoint_minutes=60, log_seconds=0, fused_loss=fused)
+        job = make_job(out=tmp_path / "runs" / str(fused), train=settings)
+        train(job)
+        curves.append([r["nats_per_token"] for r in records(job.out, "validation")])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+def test_a_diverging_run_stops_with_advice(make_job, monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.setattr(
+        loop.CausalLoss, "forward", lambda self, i, t: self.model.get_input_embeddings().weight.sum() * 1e39 * 1e39
+    )  # noqa: E501
+    with pytest.raises(UserError, match=r"loss is .*lower optim\.lr"):
+        train(make_job())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": TrainConfig(precision="int3", threads=1)}, "precision=int3"),
+        ({"optim": OptimConfig(lr=None)}, r"optim\.lr is not set"),
+        ({"architecture": ArchitectureConfig("nosuch"), "model": None}, "nosuch"),
+        ({"architecture": ArchitectureConfig("llama", {"hiden_size": 8}), "model": None}, "hiden_size"),
+    ],
+)
+def test_mistakes_are_named(make_job, change, message) -> None:  # noqa: ANN001
+    with pytest.raises(UserError, match=message):
+        train(make_job(**change))
+
+
+def test_a_model_with_too_few_rows_is_refused(make_job, world) -> None:  # noqa: ANN001
+    with pytest.raises(UserError, match="330 embedding rows, .* uses 340"):
+        train(make_job(model=world.source))

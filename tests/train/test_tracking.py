@@ -1,0 +1,50 @@
+"""W&B may fail in any way; training goes on and the metrics on disk are complete."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import wandb
+
+from clp_transfer.train.job import WandbConfig
+from clp_transfer.train.run import train
+
+
+def lines(job) -> list[dict]:  # noqa: ANN001
+    return [json.loads(line) for line in (job.out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_wandb_that_does_not_answer(make_job, monkeypatch, caplog) -> None:  # noqa: ANN001
+    def refuse(**_: object) -> None:
+        raise wandb.errors.CommError("timed out")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    job = make_job(wandb=WandbConfig(mode="online"))
+    train(job)
+    assert [r["step"] for r in lines(job) if r["kind"] == "validation"] == [0, 4, 8, 12]
+    assert "going on without it" in caplog.text
+
+
+def test_wandb_that_dies_on_the_way(make_job, monkeypatch) -> None:  # noqa: ANN001
+    class Dying:
+        calls = 0
+
+        def define_metric(self, *_: object, **__: object) -> None: ...
+
+        def log(self, values: dict) -> None:
+            Dying.calls += 1
+            if Dying.calls > 2:
+                raise ConnectionError("gone")
+
+    monkeypatch.setattr(wandb, "init", lambda **_: Dying())
+    job = make_job(wandb=WandbConfig(mode="online"))
+    train(job)
+    assert Dying.calls == 3
+    assert len([r for r in lines(job) if r["kind"] == "train"]) == 12
+
+
+@pytest.mark.slow
+def test_offline_wandb_writes_a_run_without_an_account(make_job, tmp_path) -> None:  # noqa: ANN001
+    train(make_job(wandb=WandbConfig(mode="offline")))
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
