@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -16,8 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # `python -m pytest` puts the root on the path, where evaluate.py and clp.py shadow packages of those names.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
-GERMAN = "der die das und Haus Straße Baum grün groß Tür über Mädchen fährt schön Wasser Stadt Hund in auf ist".split()
-ENGLISH = "the a of and house street tree green big door over girl drives fine water city dog in on is".split()
+GERMAN = re.findall(
+    r"\w+", "der die das und Haus Straße Baum grün groß Tür über Mädchen fährt schön Wasser Stadt Hund in auf ist"
+)
+ENGLISH = re.findall(
+    r"\w+", "the a of and house street tree green big door over girl drives fine water city dog in on is"
+)
 
 
 def sentences(words: list[str], count: int, seed: int) -> list[str]:

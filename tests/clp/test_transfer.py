@@ -21,7 +21,7 @@ from clp_transfer.manifest import is_complete
 METHODS = ["clp", "clp-topk", "ridge", "fvt", "mean", "random"]
 
 
-def job(world, out: Path, method: str = "clp", **changes) -> TransferJob:  # noqa: ANN001, ANN003
+def job(world, out: Path, method: str = "clp", **changes) -> TransferJob:
     values = {
         "source": world.source,
         "helper": world.helper,
@@ -36,7 +36,7 @@ def job(world, out: Path, method: str = "clp", **changes) -> TransferJob:  # noq
 
 @pytest.mark.parametrize("source", ["source", "untied", "gpt2"])
 @pytest.mark.parametrize("method", METHODS)
-def test_overlap_is_copied_and_the_body_untouched(world, tmp_path, source, method) -> None:  # noqa: ANN001
+def test_overlap_is_copied_and_the_body_untouched(world, tmp_path, source, method) -> None:
     transfer(job(world, tmp_path / "out", method, source=getattr(world, source)))
     old = AutoModelForCausalLM.from_pretrained(getattr(world, source))
     new = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -58,7 +58,7 @@ def test_overlap_is_copied_and_the_body_untouched(world, tmp_path, source, metho
 
 @pytest.mark.parametrize("source", ["source", "untied", "gpt2"])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_tokenizer_gives_the_same_model(world, tmp_path, source, method) -> None:  # noqa: ANN001
+def test_the_same_tokenizer_gives_the_same_model(world, tmp_path, source, method) -> None:
     """Nothing is missing, so every method must give the source back, bit for bit."""
     original = getattr(world, source)
     transfer(job(world, tmp_path / "out", method, source=original, helper=original, tokenizer=original))
@@ -70,7 +70,7 @@ def test_the_same_tokenizer_gives_the_same_model(world, tmp_path, source, method
         assert torch.equal(parameter, after.state_dict()[name]), name
 
 
-def test_ids_generation_and_card(world, tmp_path) -> None:  # noqa: ANN001
+def test_ids_generation_and_card(world, tmp_path) -> None:
     plan = job(world, tmp_path / "out").plan()
     transfer(job(world, tmp_path / "out"))
     model, tokenizer = (c.from_pretrained(tmp_path / "out") for c in (AutoModelForCausalLM, AutoTokenizer))
@@ -85,7 +85,7 @@ def test_ids_generation_and_card(world, tmp_path) -> None:  # noqa: ANN001
     assert is_complete(plan)
 
 
-def test_dtype_is_kept(world, tmp_path) -> None:  # noqa: ANN001
+def test_dtype_is_kept(world, tmp_path) -> None:
     shutil.copytree(world.source, tmp_path / "half")
     weights = {k: v.bfloat16() for k, v in load_file(world.source / "model.safetensors").items()}
     save_file(weights, tmp_path / "half" / "model.safetensors", metadata={"format": "pt"})
@@ -93,7 +93,7 @@ def test_dtype_is_kept(world, tmp_path) -> None:  # noqa: ANN001
     assert {v.dtype for v in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
 
 
-def test_padding_rows_of_the_source_take_no_part(world, tmp_path) -> None:  # noqa: ANN001
+def test_padding_rows_of_the_source_take_no_part(world, tmp_path) -> None:
     """Rows beyond the tokenizer (BLOOM has 200 of them) must not move the mean and spread of `random`."""
     shutil.copytree(world.source, tmp_path / "padded")
     weights = load_file(world.source / "model.safetensors")
@@ -108,7 +108,7 @@ def test_padding_rows_of_the_source_take_no_part(world, tmp_path) -> None:  # no
     )
 
 
-def test_scratch_keeps_the_shape_and_no_weight(world, tmp_path) -> None:  # noqa: ANN001
+def test_scratch_keeps_the_shape_and_no_weight(world, tmp_path) -> None:
     transfer(job(world, tmp_path / "a", "scratch"))
     transfer(job(world, tmp_path / "b", "scratch", seed=2))
     source = AutoModelForCausalLM.from_pretrained(world.source).state_dict()
@@ -118,19 +118,19 @@ def test_scratch_keeps_the_shape_and_no_weight(world, tmp_path) -> None:  # noqa
     assert not torch.equal(one[name], source[name]) and not torch.equal(one[name], two[name])
 
 
-def test_two_runs_are_identical(world, tmp_path) -> None:  # noqa: ANN001
+def test_two_runs_are_identical(world, tmp_path) -> None:
     for out in "ab":
         transfer(job(world, tmp_path / out, "random"))
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
 
 
-def test_helper_with_another_tokenizer_is_refused(world, tmp_path) -> None:  # noqa: ANN001
+def test_helper_with_another_tokenizer_is_refused(world, tmp_path) -> None:
     with pytest.raises(UserError, match="does not have the target's tokenizer"):
         transfer(job(world, tmp_path / "out", helper=world.source))
     assert not (tmp_path / "out").exists()
 
 
-def damaged(world, folder: Path, change) -> Path:  # noqa: ANN001
+def damaged(world, folder: Path, change) -> Path:
     shutil.copytree(world.helper, folder)
     weights = load_file(world.helper / "model.safetensors")
     weights["model.embed_tokens.weight"] = change(weights["model.embed_tokens.weight"])
@@ -138,14 +138,14 @@ def damaged(world, folder: Path, change) -> Path:  # noqa: ANN001
     return folder
 
 
-def test_helper_with_too_few_rows_is_refused(world, tmp_path) -> None:  # noqa: ANN001
+def test_helper_with_too_few_rows_is_refused(world, tmp_path) -> None:
     helper = damaged(world, tmp_path / "few", lambda table: table[:-5].contiguous())
     with pytest.raises(UserError, match=r"ids up to 339, its embedding 335 rows"):
         transfer(job(world, tmp_path / "out", helper=helper))
 
 
-def test_nan_rows_are_refused(world, tmp_path) -> None:  # noqa: ANN001
-    def poison(table):  # noqa: ANN001, ANN202
+def test_nan_rows_are_refused(world, tmp_path) -> None:
+    def poison(table):
         table[7] = float("nan")
         return table
 
@@ -153,7 +153,7 @@ def test_nan_rows_are_refused(world, tmp_path) -> None:  # noqa: ANN001
         transfer(job(world, tmp_path / "out", helper=damaged(world, tmp_path / "nan", poison)))
 
 
-def test_no_model_there(world, tmp_path) -> None:  # noqa: ANN001
+def test_no_model_there(world, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "note.txt").write_text("nothing")
     with pytest.raises(UserError, match="not a model folder"):

@@ -14,7 +14,7 @@ from clp_transfer.train.job import BudgetConfig
 BUDGET = BudgetConfig(tokens=10_000, batch_tokens=256, sequence_length=32, micro_batch=3)
 
 
-def test_every_sequence_once_an_epoch(world) -> None:  # noqa: ANN001
+def test_every_sequence_once_an_epoch(world) -> None:
     batches = Batches(PackedCorpus(world.train_pack), BUDGET, seed=3)
     steps = batches.available // batches.sequences + 1
     seen = [i for s in range(steps) for i in batches.indices(s)]
@@ -22,7 +22,7 @@ def test_every_sequence_once_an_epoch(world) -> None:  # noqa: ANN001
     assert seen[: batches.available] != sorted(seen[: batches.available])
 
 
-def test_order_is_computed_not_iterated(world) -> None:  # noqa: ANN001
+def test_order_is_computed_not_iterated(world) -> None:
     corpus = PackedCorpus(world.train_pack)
     forwards = [Batches(corpus, BUDGET, seed=3).indices(s) for s in (0, 30, 31)]
     one = Batches(corpus, BUDGET, seed=3)
@@ -31,7 +31,7 @@ def test_order_is_computed_not_iterated(world) -> None:  # noqa: ANN001
 
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
-def test_ranks_share_the_same_step(world, world_size: int) -> None:  # noqa: ANN001
+def test_ranks_share_the_same_step(world, world_size: int) -> None:
     corpus = PackedCorpus(world.train_pack)
     alone = Batches(corpus, BUDGET, seed=1)
     whole = torch.cat([x for x, _ in alone.micro_batches(5)])
@@ -42,7 +42,7 @@ def test_ranks_share_the_same_step(world, world_size: int) -> None:  # noqa: ANN
         assert one.micro_batch <= 3 and one.micro_batch * one.accumulation * world_size == one.sequences
 
 
-def test_targets_are_the_next_tokens(world) -> None:  # noqa: ANN001
+def test_targets_are_the_next_tokens(world) -> None:
     corpus = PackedCorpus(world.train_pack)
     batches = Batches(corpus, BUDGET, seed=1)
     first = batches.indices(0)[0] * 32
@@ -51,7 +51,7 @@ def test_targets_are_the_next_tokens(world) -> None:  # noqa: ANN001
     np.testing.assert_array_equal(targets[0], corpus.tokens[first + 1 : first + 33])
 
 
-def test_budgets_that_do_not_fit(world) -> None:  # noqa: ANN001
+def test_budgets_that_do_not_fit(world) -> None:
     corpus = PackedCorpus(world.train_pack)
     with pytest.raises(UserError, match="multiple"):
         Batches(corpus, BudgetConfig(batch_tokens=100, sequence_length=32), 1)

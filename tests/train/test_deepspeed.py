@@ -26,7 +26,8 @@ def spy(self):
     seen["engine"] = type(self.wrapped).__name__
     seen["optimizer"] = type(inner).__name__
     base = getattr(inner, "optimizer", inner)
-    seen["state"] = sum(v.numel() for s in base.state.values() for v in s.values() if hasattr(v, "numel") and v.numel() > 1)
+    values = [v for s in base.state.values() for v in s.values() if hasattr(v, "numel")]
+    seen["state"] = sum(v.numel() for v in values if v.numel() > 1)
     seen["parameters"] = sum(p.numel() for p in self.module.parameters())
     return result
 loop.Loop.run = spy
@@ -35,7 +36,7 @@ Path(sys.argv[1] + os.environ.get("RANK", "0")).write_text(json.dumps(seen))
 """
 
 
-def launch(job, folder: Path, ranks: int) -> list[dict]:  # noqa: ANN001
+def launch(job, folder: Path, ranks: int) -> list[dict]:
     import pickle
 
     (folder / "worker.py").write_text(WORKER)
@@ -55,7 +56,7 @@ def curve(folder: Path) -> list[float]:
 
 
 @pytest.mark.slow
-def test_zero2_shards_the_optimizer_and_keeps_the_curve(make_job, tmp_path) -> None:  # noqa: ANN001
+def test_zero2_shards_the_optimizer_and_keeps_the_curve(make_job, tmp_path) -> None:
     from clp_transfer.train.job import DeepSpeedConfig
 
     alone = make_job(out=tmp_path / "runs" / "alone")

@@ -27,7 +27,7 @@ def test_value_and_gradients(rows: int, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("source", ["source", "untied", "gpt2"])
-def test_fused_equals_the_models_own_logits(world, source: str) -> None:  # noqa: ANN001
+def test_fused_equals_the_models_own_logits(world, source: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(getattr(world, source)).eval()
     ids = torch.randint(0, 300, (2, 17), generator=torch.Generator().manual_seed(1))
     fused, plain = CausalLoss(model, fused=True), CausalLoss(model, fused=False)
@@ -43,7 +43,7 @@ def test_fused_equals_the_models_own_logits(world, source: str) -> None:  # noqa
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_a_family_that_caps_its_logits_keeps_its_own(world) -> None:  # noqa: ANN001
+def test_a_family_that_caps_its_logits_keeps_its_own(world) -> None:
     config = Gemma2Config(
         vocab_size=60, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, head_dim=8, final_logit_softcapping=0.01, max_position_embeddings=64,

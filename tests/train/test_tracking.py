@@ -11,11 +11,11 @@ from clp_transfer.train.job import WandbConfig
 from clp_transfer.train.run import train
 
 
-def lines(job) -> list[dict]:  # noqa: ANN001
+def lines(job) -> list[dict]:
     return [json.loads(line) for line in (job.out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_wandb_that_does_not_answer(make_job, monkeypatch, caplog) -> None:  # noqa: ANN001
+def test_wandb_that_does_not_answer(make_job, monkeypatch, caplog) -> None:
     def refuse(**_: object) -> None:
         raise wandb.errors.CommError("timed out")
 
@@ -26,7 +26,7 @@ def test_wandb_that_does_not_answer(make_job, monkeypatch, caplog) -> None:  # n
     assert "going on without it" in caplog.text
 
 
-def test_wandb_that_dies_on_the_way(make_job, monkeypatch) -> None:  # noqa: ANN001
+def test_wandb_that_dies_on_the_way(make_job, monkeypatch) -> None:
     class Dying:
         calls = 0
 
@@ -45,6 +45,6 @@ def test_wandb_that_dies_on_the_way(make_job, monkeypatch) -> None:  # noqa: ANN
 
 
 @pytest.mark.slow
-def test_offline_wandb_writes_a_run_without_an_account(make_job, tmp_path) -> None:  # noqa: ANN001
+def test_offline_wandb_writes_a_run_without_an_account(make_job, tmp_path) -> None:
     train(make_job(wandb=WandbConfig(mode="offline")))
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))

@@ -28,7 +28,21 @@ def build(architecture: ArchitectureConfig, tokenizer: Any, seed: int) -> Any:
             f"use the field names of transformers' {type(known).__name__}",
         )
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(_config(architecture, {"vocab_size": vocab_size, **ids}))
+    model = AutoModelForCausalLM.from_config(_config(architecture, {"vocab_size": vocab_size, **ids}))
+    _check_shapes(model, architecture)
+    return model
+
+
+@torch.no_grad()
+def _check_shapes(model: Any, architecture: ArchitectureConfig) -> None:
+    """Compute two tokens: sizes that do not fit each other (heads, widths) only show in a forward pass."""
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long))
+    except RuntimeError as error:
+        raise UserError(
+            f"a {architecture.model_type} with {architecture.fields} cannot compute: {error}",
+            "make the sizes fit: the width a multiple of the heads, the heads a multiple of the key-value heads",
+        ) from error
 
 
 def _config(architecture: ArchitectureConfig, extra: dict[str, Any]) -> Any:

@@ -1,0 +1,1 @@
+"""Ours and a peer, measured side by side in one run: `python -m clp_transfer.bench [part …] [--quick]`."""

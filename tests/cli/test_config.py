@@ -1,0 +1,131 @@
+"""The config: every experiment composes for every stage; mistakes are refused fast, before torch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from clp_transfer.cli.schema import register, to_config
+from clp_transfer.clp.job import MethodConfig
+from clp_transfer.config import jobs
+from clp_transfer.config.schema import Config
+from clp_transfer.errors import UserError
+from clp_transfer.pipeline.steps import expand
+from clp_transfer.train.job import OptimConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+STAGES = ["prepare", "clp", "train", "evaluate", "report", "reproduce", "tune"]
+EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+def composed(stage: str, *overrides: str) -> Config:
+    register()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return to_config(compose(stage, overrides=list(overrides)))
+
+
+def command(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_for_every_stage(experiment: str, stage: str) -> None:
+    config = composed(stage, f"experiment={experiment}")
+    assert config.name == experiment
+    assert expand(config)[-1].stage == "report"
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+def test_an_experiment_opens_with_its_command(path: Path) -> None:
+    first, second = path.read_text().splitlines()[:2]
+    assert (first, second) == ("# @package _global_", f"# make reproduce EXPERIMENT={path.stem}")
+
+
+@pytest.mark.parametrize("group", ["method", "deepspeed", "architecture", "run", "data", "pipeline"])
+def test_every_group_file_composes(group: str) -> None:
+    for path in (CONFIGS / group).glob("*.yaml"):
+        config = composed("train", f"{group}={path.stem}", "experiment=mini")
+        if group == "method":
+            assert config.method.name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget.tokns=1", "tokns"),
+        ("budget.tokens=many", "many"),
+        ("experiment=nosuch", "nosuch"),
+        ("method=nosuch", "nosuch"),
+        ("seeds=3", "seeds"),
+    ],
+)
+def test_mistakes_fail_fast_on_one_screen(override: str, message: str) -> None:
+    started = time.perf_counter()
+    done = command("train.py", override)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 2
+    assert message in done.stderr and "What to do" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.splitlines()) < 25
+    assert seconds < 10, "a check on the order of size only: importing torch and transformers alone takes longer"
+
+
+@pytest.mark.parametrize("script", ["prepare.py", "clp.py", "train.py", "evaluate.py", "scripts/reproduce.py"])
+def test_help_and_cfg_import_nothing_heavy(script: str) -> None:
+    """Run the script with an import hook that refuses torch and transformers."""
+    guard = (
+        "import sys, runpy\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name.partition('.')[0] not in ('torch', 'transformers', 'datasets', 'wandb'), name\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    for flags in (["--help"], ["--cfg", "job", "experiment=mini"], ["budget.tokns=1"]):
+        done = subprocess.run([sys.executable, "-c", guard, str(ROOT / script), *flags], capture_output=True, text=True)
+        assert "AssertionError" not in done.stderr, done.stderr
+        assert ("tokns" in done.stderr) if flags[0].startswith("budget") else done.returncode == 0
+
+
+def test_the_best_rate_of_the_table_is_used() -> None:
+    table = {"clp": {1e-3: 6.2, 2e-3: 6.0, 4e-3: 6.1}}
+    assert jobs.peak_rate(Config(method=MethodConfig("clp"), tuning=table)) == 2e-3
+    assert jobs.peak_rate(Config(method=MethodConfig("clp"), tuning=table, optim=OptimConfig(lr=7e-4))) == 7e-4
+    with pytest.raises(UserError, match="ridge"):
+        jobs.peak_rate(Config(method=MethodConfig("ridge"), tuning=table))
+
+
+def test_the_miniature_tunes_all_arms_alike() -> None:
+    """Equal tuning: the same values tried for every arm that is reported."""
+    config = composed("train", "experiment=mini")
+    assert set(config.tuning) == set(config.arms)
+    assert {tuple(row) for row in config.tuning.values()} == {tuple(config.tuning_rates)}
+
+
+def test_names_become_folders() -> None:
+    config = composed("train", "experiment=mini", "method=ridge", "seed=3")
+    assert jobs.run_folder(config).root == Path("outputs/mini/runs/ridge-seed3")
+    assert jobs.init_folder(config) == Path("outputs/mini/init/ridge-seed3")
+    config = composed("clp", "experiment=mini", "source=smollm2")
+    assert jobs.model_folder(config, config.source, jobs.own_model(config, "source")).parts[-2:] == (
+        "models",
+        "smollm2",
+    )
+    with pytest.raises(UserError, match="no model folder nosuch"):
+        jobs.transfer_job(composed("clp", "experiment=mini", "source=nosuch"))
+
+
+def test_group_files_are_small_and_say_what_they_are() -> None:
+    for path in CONFIGS.rglob("*.yaml"):
+        text = path.read_text()
+        assert text.startswith("#"), f"{path} does not open with a comment"
+        assert len(text.splitlines()) < 60 and yaml.safe_load(text) is not None, path

@@ -1,0 +1,110 @@
+"""The scheduler: order, skipping, failures, and children that die with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from clp_transfer.errors import UserError
+from clp_transfer.manifest import Plan
+from clp_transfer.pipeline.scheduler import run_steps
+from clp_transfer.pipeline.steps import Step
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from clp_transfer.manifest import Plan, writing
+out, value, sleep = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+if value == "broken":
+    raise SystemExit("cannot")
+with writing(Plan("test", out, {"value": value})) as working:
+    time.sleep(sleep)
+    (working / "value").write_text(value)
+"""
+
+
+@dataclass
+class Job:
+    out: Path
+    value: str
+
+    def plan(self) -> Plan:
+        return Plan("test", self.out, {"value": self.value})
+
+
+class Bench:
+    """Steps that each write one folder."""
+
+    def __init__(self, root: Path, values: dict[str, str], sleep: float = 0) -> None:
+        self.root, self.values, self.sleep = root, values, sleep
+
+    def run(self, steps: list[Step], workers: int = 2) -> list[str]:
+        return run_steps(
+            steps,
+            lambda s: Job(self.root / s.name, self.values.get(s.name, "x")),
+            lambda s: [
+                *(sys.executable, "-c", WRITER),
+                *(str(self.root / s.name), self.values.get(s.name, "x"), str(self.sleep)),
+            ],
+            self.root / "logs",
+            workers,
+        )
+
+
+STEPS = [
+    Step("a", "test", []),
+    Step("b", "test", [], ["a"]),
+    Step("c", "test", [], ["a"]),
+    Step("d", "test", [], ["b"]),
+]
+
+
+def test_complete_steps_are_skipped_and_changed_ones_run_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {})
+    first = bench.run(STEPS)
+    assert sorted(first) == ["a", "b", "c", "d"] and first.index("a") < first.index("b") < first.index("d")
+    assert bench.run(STEPS) == []
+    bench.values["c"] = "changed"
+    assert bench.run(STEPS) == ["c"]
+    assert (tmp_path / "c" / "value").read_text() == "changed"
+
+
+def test_a_failure_names_the_step_and_its_log_and_keeps_the_rest(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"b": "broken"})
+    with pytest.raises(UserError, match=r"'b' failed .*logs/b\.log"):
+        bench.run(STEPS, workers=1)
+    assert "cannot" in (tmp_path / "logs" / "b.log").read_text()
+    assert (tmp_path / "a" / "manifest.json").is_file() and not (tmp_path / "d").exists()
+    bench.values["b"] = "mended"
+    assert "a" not in bench.run(STEPS)
+
+
+def test_children_die_with_a_killed_scheduler(tmp_path: Path) -> None:
+    """kill -9 leaves no writer behind, and what it was writing is not taken for complete."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from clp_transfer.pipeline.process import Child\n"
+        "import time\n"
+        f"child = Child('x', [sys.executable, '-c', 'import os,time; print(os.getpid(), flush=True); time.sleep(60)'],"
+        f" Path({str(tmp_path)!r}) / 'log', '|')\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline().split()[-1])
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the child outlived its parent")
