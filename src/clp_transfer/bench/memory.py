@@ -39,7 +39,7 @@ def reset_peak() -> bool:
 
 
 def run_alone(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call `module:function` with JSON arguments in a process of its own; its JSON result, plus `peak_bytes` (if not in it).
+    """Call `module:function` with JSON arguments in a process of its own; its result, with `peak_bytes` if it had none.
 
     Raises RuntimeError with the end of what the process said where it fails.
     """

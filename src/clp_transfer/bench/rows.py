@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from clp_transfer.files import write_json
+
+NAME_WIDTH = 58
 
 
 @dataclass(frozen=True)
@@ -93,31 +95,24 @@ def write(folder: Path, part: str, rows: Sequence[Row]) -> Path:
 
 
 def table(part: str, rows: Sequence[Row]) -> str:
-    """The rows as aligned text, their notes below."""
+    """The rows as aligned text, long names on several lines, the notes below."""
     header = (part, "ours", "peer", "", "times better", "bar", "")
-    body = [
-        (
-            f"{row.name} [{row.unit}]",
-            _number(row.ours),
-            _number(row.peer),
-            row.peer_name,
-            _number(row.ratio),
-            _number(row.bar),
-            {True: "holds", False: "MISSED", None: ""}[row.holds],
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[i]) for line in (header, *body)) for i in range(len(header))]
-    left = {0, 3, 6}
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in (header, *body)
-    ]
-    lines.insert(1, "-" * len(lines[0]))
-    lines += dict.fromkeys(f"  note: {row.note}" for row in rows if row.note)
-    return "\n".join(line.rstrip() for line in lines)
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        first, *others = textwrap.wrap(f"{row.name} [{row.unit}]", NAME_WIDTH)
+        figures = (_number(row.ours), _number(row.peer), row.peer_name, _number(row.ratio), _number(row.bar))
+        lines.append((first, *figures, {True: "holds", False: "MISSED", None: ""}[row.holds]))
+        lines += [(f"  {other}", *[""] * 6) for other in others]
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+    out = [_aligned(header, widths), "-" * (sum(widths) + 2 * len(widths)), *(_aligned(line, widths) for line in lines)]
+    return "\n".join(out + [f"  note: {note}" for note in dict.fromkeys(row.note for row in rows if row.note)])
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Numbers to the right, words to the left."""
+    words = {0, 3, 6}
+    pairs = enumerate(zip(cells, widths, strict=True))
+    return "  ".join(cell.ljust(w) if i in words else cell.rjust(w) for i, (cell, w) in pairs).rstrip()
 
 
 def _number(value: float | None) -> str:

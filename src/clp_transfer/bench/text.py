@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-STARTS = "b d f g h k l m n p r s t w z br dr fr gr kl kr pf pl sch schl schw sp spr st str tr zw".split()
-VOWELS = "a e i o u ä ö ü ei ie au eu".split()
-ENDS = "n r l s t m ch ck nd ng nt rt st tz lt cht".split()
-TAILS = "e en er es ung heit keit lich isch bar chen".split()
-FUNCTION_WORDS = "der die das und in zu den von mit ist des im für auf sich nicht ein eine als auch dem es an".split()
+STARTS = "b d f g h k l m n p r s t w z br dr fr gr kl kr pf pl sch schl schw sp spr st str tr zw"
+VOWELS = "a e i o u ä ö ü ei ie au eu"
+ENDS = "n r l s t m ch ck nd ng nt rt st tz lt cht"
+TAILS = "e en er es ung heit keit lich isch bar chen"
+FUNCTION_WORDS = "der die das und in zu den von mit ist des im für auf sich nicht ein eine als auch dem es an"
 
 
 def documents(total_bytes: int, seed: int, types: int = 40_000) -> Iterator[str]:
     """Documents of about 1 kB until `total_bytes` UTF-8 bytes are reached; word frequencies follow Zipf's law."""
     draw = np.random.default_rng(seed)
-    words = [*FUNCTION_WORDS, *(_word(draw) for _ in range(types))]
+    words = [*FUNCTION_WORDS.split(), *(_word(draw) for _ in range(types))]
     shares = 1 / (np.arange(len(words)) + 2.7)
     shares /= shares.sum()
     written = 0
@@ -32,11 +32,12 @@ def documents(total_bytes: int, seed: int, types: int = 40_000) -> Iterator[str]
 
 
 def _word(draw: np.random.Generator) -> str:
-    parts = [
-        str(draw.choice(STARTS)) + str(draw.choice(VOWELS)) + str(draw.choice(ENDS))
-        for _ in range(int(draw.integers(1, 4)))
-    ]
-    word = "".join(parts) + (str(draw.choice(TAILS)) if draw.random() < 0.6 else "")
+    def part(choices: str) -> str:
+        return str(draw.choice(choices.split()))
+
+    syllables = int(draw.integers(1, 4))
+    word = "".join(part(STARTS) + part(VOWELS) + part(ENDS) for _ in range(syllables))
+    word += part(TAILS) if draw.random() < 0.6 else ""
     return word.capitalize() if draw.random() < 0.4 else word
 
 

@@ -29,26 +29,30 @@ def run_steps(
     finish, nothing new starts, and UserError names it and its log: what is complete stays complete.
     """
     waiting, done, failed = list(steps), set[str](), list[Child]()
+    ready: list[Step] = []  # needs complete, own result not: checked once, a check composes a config
     running: list[tuple[Step, Child, float]] = []
     ran: list[str] = []
     width = max(len(step.name) for step in steps)
     try:
-        while waiting or running:
+        while waiting or ready or running:
             for step in [s for s in waiting if not failed and done.issuperset(s.needs)]:
+                waiting.remove(step)
                 if is_complete(job_of(step).plan()):
-                    waiting.remove(step)
                     done.add(step.name)
-                elif len(running) < max(1, workers):
-                    waiting.remove(step)
-                    command = command_of(step)
-                    log.info("%s ▶ %s", step.name.ljust(width), _shown(command))
-                    log_file = logs / f"{step.name.replace(' ', '-')}.log"
-                    child = Child(step.name, command, log_file, f"{step.name.ljust(width)} │")
-                    running.append((step, child, time.time()))
+                else:
+                    ready.append(step)
+            while ready and not failed and len(running) < max(1, workers):
+                step = ready.pop(0)
+                command = command_of(step)
+                log.info("%s ▶ %s", step.name.ljust(width), _shown(command))
+                child = Child(
+                    step.name, command, logs / f"{step.name.replace(' ', '-')}.log", f"{step.name.ljust(width)} │"
+                )
+                running.append((step, child, time.time()))
             if failed and not running:
                 break
             if running:
-                time.sleep(0.05)
+                time.sleep(0.1)
             for entry in [e for e in running if e[1].finished() is not None]:
                 running.remove(entry)
                 step, child, started = entry

@@ -1,0 +1,142 @@
+"""Every part of the bench on tiny sizes: the figures' shape, a missing peer that is said, the table."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clp_transfer.bench import memory, transfer
+from clp_transfer.bench.__main__ import main
+from clp_transfer.bench.rows import compare, interleaved, table, write
+
+FIELDS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "bar", "holds"}
+ROWS = {"transfer": 2, "prepare": 3, "train": 2, "evaluate": 4}
+
+
+def quick(part: str, out: Path) -> list[dict]:
+    main([part, "--quick", "--out", str(out)])
+    return json.loads((out / f"{part}.json").read_text())
+
+
+def check_shape(rows: list[dict], part: str) -> None:
+    assert len(rows) == ROWS[part]
+    for row in rows:
+        assert set(row) - {"note"} == FIELDS
+        assert row["ours"] > 0 and math.isfinite(row["ours"])
+        assert row["bar"] is None and row["holds"] is None  # a quick run proves nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["prepare", "train", "evaluate"])
+def test_quick_part_measures_both_sides(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = quick(part, tmp_path)
+    check_shape(rows, part)
+    for row in rows:
+        faster = row["ours"] / row["peer"] if row["unit"] in ("MB/s", "tokens/s") else row["peer"] / row["ours"]
+        assert row["ratio"] == pytest.approx(faster)
+    printed = capsys.readouterr().out
+    assert part in printed and rows[0]["peer_name"] in printed and "times better" in printed
+
+
+def test_quick_transfer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langsfer", None)
+    original, langsfer = quick("transfer", tmp_path)
+    check_shape([original, langsfer], "transfer")
+    assert original["ratio"] == pytest.approx(original["peer"] / original["ours"])
+    assert langsfer["peer"] is None and langsfer["ratio"] is None
+    assert "langsfer is not installed" in langsfer["note"] and langsfer["note"] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("part", "package"), [("prepare", "datasets"), ("evaluate", "lm_eval")])
+def test_missing_peer_is_said(
+    part: str, package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    rows = quick(part, tmp_path)
+    check_shape(rows, part)
+    assert all(row["peer"] is None and row["ratio"] is None for row in rows)
+    assert f"{package} is not installed" in rows[0]["note"]
+    assert f"{package} is not installed" in capsys.readouterr().out
+
+
+def test_original_algorithm_is_a_weighted_mean_by_cosine() -> None:
+    known, source = np.eye(2, dtype=np.float32), np.array([[1, 0, 0], [0, 4, 0]], dtype=np.float32)
+    wanted = np.array([[3, 1]], dtype=np.float32)
+    found = transfer.original_rows(transfer.original_similarities(wanted, known), source)
+    np.testing.assert_allclose(found, [[0.75, 1.0, 0.0]], rtol=1e-6)
+
+
+def test_results_that_differ_stop_the_bench() -> None:
+    rows = np.ones((2, 3), dtype=np.float32)
+    with pytest.raises(AssertionError, match="differ"):
+        transfer.agree(rows, rows + 1e-3, rows)
+
+
+def test_ratio_and_bar() -> None:
+    slower = compare("a", "s", 2.0, 8.0, "p", bar=5.0)
+    assert slower.ratio == 4.0 and slower.holds is False
+    faster = compare("a", "MB/s", 8.0, 2.0, "p", bar=4.0, more_is_better=True)
+    assert faster.ratio == 4.0 and faster.holds is True
+    unknown = compare("a", "s", 2.0, None, "p", bar=5.0, note="why")
+    assert unknown.ratio is None and unknown.holds is None
+
+
+def test_table_is_aligned_and_json_is_whole(tmp_path: Path) -> None:
+    rows = [
+        compare("a long name " * 8, "s", 0.5, 1234.5, "peer", bar=2.0),
+        compare("b", "s", 2.0, None, "p", note="no p"),
+    ]
+    lines = table("part", rows).splitlines()
+    column = lines[0].index("ours") + len("ours")
+    assert [lines[i][:column].endswith(end) for i, end in ((2, "0.5"), (4, " 2"))] == [True, True]
+    assert "holds" in lines[2] and lines[-1] == "  note: no p"
+    path = write(tmp_path / "new", "part", rows)
+    assert [set(row) for row in json.loads(path.read_text())] == [FIELDS, FIELDS | {"note"}]
+    assert [p.name for p in path.parent.iterdir()] == ["part.json"]
+
+
+def test_interleaved_takes_turns_and_medians() -> None:
+    seen: list[str] = []
+    figures = iter([1.0, 10.0, 2.0, 20.0, 9.0, 90.0])
+
+    def call(name: str) -> float:
+        seen.append(name)
+        return next(figures)
+
+    assert interleaved([lambda: call("a"), lambda: call("b")], 3) == [2.0, 20.0]
+    assert seen == ["a", "b"] * 3
+
+
+def test_peak_memory_is_the_child_s_own() -> None:
+    ballast = bytearray(300_000_000)
+    found = memory.run_alone("json:loads", {"s": '{"value": 1}'})
+    assert found["value"] == 1 and 0 < found["peak_bytes"] < len(ballast)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a peak begin again")
+def test_peak_can_begin_again() -> None:
+    assert memory.reset_peak()
+    before = memory.peak_bytes()
+    ballast = bytearray(200_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    assert memory.peak_bytes() - before > 150_000_000
+    del ballast
+    memory.reset_peak()
+    assert memory.peak_bytes() - before < 100_000_000
+
+
+def test_failing_child_says_why() -> None:
+    with pytest.raises(RuntimeError, match="JSONDecodeError"):
+        memory.run_alone("json:loads", {"s": "no JSON"})
+
+
+def test_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["transfre"])
+    assert "transfre" in capsys.readouterr().err
