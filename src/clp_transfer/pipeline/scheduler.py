@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clp_transfer.errors import UserError
-from clp_transfer.manifest import is_complete
+from clp_transfer.manifest import Plan, is_complete
 from clp_transfer.pipeline.process import Child
 from clp_transfer.pipeline.steps import Step
 
@@ -29,49 +29,59 @@ def run_steps(
     finish, nothing new starts, and UserError names it and its log: what is complete stays complete.
     """
     waiting, done, failed = list(steps), set[str](), list[Child]()
-    ready: list[Step] = []  # needs complete, own result not: checked once, a check composes a config
-    running: list[tuple[Step, Child, float]] = []
+    ready: list[tuple[Step, Plan]] = []  # needs complete, own result not: checked once, a check composes a config
+    running: list[tuple[Step, Plan, Child, float]] = []
     ran: list[str] = []
     width = max(len(step.name) for step in steps)
     try:
         while waiting or ready or running:
             for step in [s for s in waiting if not failed and done.issuperset(s.needs)]:
                 waiting.remove(step)
-                if is_complete(job_of(step).plan()):
+                plan = job_of(step).plan()
+                if is_complete(plan):
                     done.add(step.name)
                 else:
-                    ready.append(step)
+                    ready.append((step, plan))
             while ready and not failed and len(running) < max(1, workers):
-                step = ready.pop(0)
+                step, plan = ready.pop(0)
                 command = command_of(step)
                 log.info("%s ▶ %s", step.name.ljust(width), _shown(command))
                 child = Child(
                     step.name, command, logs / f"{step.name.replace(' ', '-')}.log", f"{step.name.ljust(width)} │"
                 )
-                running.append((step, child, time.time()))
+                running.append((step, plan, child, time.time()))
             if failed and not running:
                 break
             if running:
                 time.sleep(0.1)
-            for entry in [e for e in running if e[1].finished() is not None]:
+            for entry in [e for e in running if e[2].finished() is not None]:
                 running.remove(entry)
-                step, child, started = entry
-                if child.finished() == 0 and is_complete(job_of(step).plan()):
+                step, plan, child, started = entry
+                if child.finished() == 0 and is_complete(plan):
                     done.add(step.name)
                     ran.append(step.name)
                     log.info("%s ✔ %.0f s", step.name.ljust(width), time.time() - started)
                 else:
                     failed.append(child)
     finally:
-        for _, child, _ in running:
+        for _, _, child, _ in running:
             child.stop()
     if failed:
-        first = failed[0]
-        raise UserError(
-            f"the step {first.name!r} failed (status {first.finished()}); what it printed: {first.log_file}",
-            "mend what it says and run the same command again: complete steps are skipped",
-        )
+        raise _failure(failed[0])
     return ran
+
+
+def _failure(child: Child) -> UserError:
+    """What to tell the user about the first step that failed."""
+    if child.finished() == 0:
+        return UserError(
+            f"the step {child.name!r} ended well, but its result is not what was planned for it",
+            "was a config or a file changed while it ran? Run the same command again",
+        )
+    return UserError(
+        f"the step {child.name!r} failed (status {child.finished()}); what it printed: {child.log_file}",
+        "mend what it says and run the same command again: complete steps are skipped",
+    )
 
 
 def _shown(command: list[str]) -> str:

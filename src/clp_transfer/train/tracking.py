@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def _start_wandb(job: TrainJob) -> Any:
             name=job.name,
             group=job.group,
             job_type=job.job_type,
-            id=f"{job.name.replace('/', '-')}-{job.plan().key[:12]}",
+            id=re.sub(r"[^\w-]+", "-", f"{job.name}-{job.plan().key[:12]}"),
             resume="allow" if job.wandb.mode == "online" else None,
             dir=str(folder),
             config=job.plan().settings | {"seed": job.seed, "language": job.language},
