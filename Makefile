@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report test lint bench tune clean
+.PHONY: help setup reproduce prepare report test lint bench tune results clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench: setup ## Ours and a peer side by side, into outputs/bench: ARGS=transfer 
 
 tune: setup ## Find every arm's peak rate: the same three values, a short run each
 	@$(BIN)/python scripts/tune.py experiment=$(EXPERIMENT) $(ARGS)
+
+results: ## Keep an experiment's numbers in results/ and rebuild the README's table
+	@$(BIN)/python -m clp_transfer.report.publish outputs/$(EXPERIMENT)/report results/$(EXPERIMENT)
 
 clean: ## Remove results (fetched files and .venv stay)
 	rm -rf outputs

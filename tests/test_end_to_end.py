@@ -109,6 +109,18 @@ def test_again_it_does_nothing_and_a_change_reruns_only_what_depends_on_it(whole
 
 
 @pytest.mark.slow
+def test_more_seeds_give_means_and_intervals(whole: tuple[Path, str]) -> None:
+    """Only the new seed's steps run; every arm then has two curves and their mean."""
+    folder, _ = whole
+    printed = run(folder, "seeds=[1,2]", "arms=[scratch,fvt]")
+    assert "train fvt 2" in printed and "train fvt 1 " not in printed.replace("│", "▶").split("▶")[0]
+    for arm in results(folder)["arms"].values():
+        one, two = (arm["seeds"][seed]["curve"][-1]["bits_per_byte"] for seed in ("1", "2"))
+        assert one != two
+        assert arm["curve"][-1]["bits_per_byte"] == pytest.approx((one + two) / 2)
+
+
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_the_same(whole: tuple[Path, str], tmp_path: Path) -> None:
     """kill -9 three times: while the data is made, while the source is trained, while the arms are."""
     folder, _ = whole

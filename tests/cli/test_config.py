@@ -46,7 +46,7 @@ def test_every_experiment_composes_for_every_stage(experiment: str, stage: str) 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
 def test_an_experiment_opens_with_its_command(path: Path) -> None:
     first, second = path.read_text().splitlines()[:2]
-    assert (first, second) == ("# @package _global_", f"# make reproduce EXPERIMENT={path.stem}")
+    assert (first, second) == (f"# make reproduce EXPERIMENT={path.stem}", "# @package _global_")
 
 
 @pytest.mark.parametrize("group", ["method", "deepspeed", "architecture", "run", "data", "pipeline"])

@@ -1,4 +1,4 @@
-"""DeepSpeed is real: two CPU ranks under torchrun, ZeRO 2, optimizer state split between them."""
+"""DeepSpeed is real: train.py under torchrun on two CPU ranks, ZeRO 2, optimizer state split between them."""
 
 from __future__ import annotations
 
@@ -11,62 +11,47 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from clp_transfer.train.run import train
-
-WORKER = """
-import json, os, sys, pickle
-from pathlib import Path
-from clp_transfer.train import loop, run
-job = pickle.loads(Path(sys.argv[1]).read_bytes())
-seen = {}
-original = loop.Loop.run
-def spy(self):
-    result = original(self)
-    inner = self.optimizer.optimizer
-    seen["engine"] = type(self.wrapped).__name__
-    seen["optimizer"] = type(inner).__name__
-    base = getattr(inner, "optimizer", inner)
-    values = [v for s in base.state.values() for v in s.values() if hasattr(v, "numel")]
-    seen["state"] = sum(v.numel() for v in values if v.numel() > 1)
-    seen["parameters"] = sum(p.numel() for p in self.module.parameters())
-    return result
-loop.Loop.run = spy
-run.train(job)
-Path(sys.argv[1] + os.environ.get("RANK", "0")).write_text(json.dumps(seen))
-"""
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = str(ROOT / "train.py")
 
 
-def launch(job, folder: Path, ranks: int) -> list[dict]:
-    import pickle
+def settings(world, folder: Path) -> list[str]:
+    """The tiny world's packs laid out as prepare.py leaves them; a run of 12 steps in float32."""
+    data = folder / "outputs" / "zero" / "data"
+    data.mkdir(parents=True)
+    (data / "packs").symlink_to(world.root / "packs")
+    (data / "tokenizers").symlink_to(world.root / "tokenizers")
+    return [
+        *("experiment=mini", "name=zero", f"paths.outputs={folder}/outputs", f"model={world.helper}"),
+        *("budget.tokens=1536", "budget.batch_tokens=128", "budget.sequence_length=32", "optim.lr=1e-3"),
+        *("validation.points=3", "validation.max_bytes=1000", "train.precision=fp32", "wandb.mode=disabled"),
+    ]
 
-    (folder / "worker.py").write_text(WORKER)
-    (folder / "job").write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_port=29611"]
-    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(folder / "worker.py"), str(folder / "job")], env=environment, capture_output=True, text=True
-    )
+
+def run(command: list[str]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return [json.loads((folder / f"job{rank}").read_text()) for rank in range(ranks)]
 
 
-def curve(folder: Path) -> list[float]:
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+def curve(run_folder: Path) -> list[float]:
+    lines = map(json.loads, (run_folder / "metrics.jsonl").read_text().splitlines())
     return [r["nats_per_token"] for r in lines if r["kind"] == "validation"]
 
 
 @pytest.mark.slow
-def test_zero2_shards_the_optimizer_and_keeps_the_curve(make_job, tmp_path) -> None:
-    from clp_transfer.train.job import DeepSpeedConfig
-
-    alone = make_job(out=tmp_path / "runs" / "alone")
-    train(alone)
-    job = make_job(deepspeed=DeepSpeedConfig(stage=2))
-    ranks = launch(job, tmp_path, 2)
-    for one in ranks:
-        assert one["engine"] == "DeepSpeedEngine" and "Zero" in one["optimizer"]
-        # Adam keeps two moments a parameter; each rank holds half of them, but for padding.
-        assert one["state"] == pytest.approx(2 * one["parameters"] / 2, rel=0.05)
-    assert curve(job.out) == pytest.approx(curve(alone.out), rel=2e-4)
-    model = AutoModelForCausalLM.from_pretrained(job.out / "model")
-    assert sum(p.numel() for p in model.parameters()) == ranks[0]["parameters"]
+def test_zero2_under_torchrun_shards_the_optimizer_and_keeps_the_curve(world, tmp_path) -> None:
+    overrides = settings(world, tmp_path)
+    runs = tmp_path / "outputs" / "zero" / "runs"
+    run([sys.executable, TRAIN, *overrides])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    run([*launcher, TRAIN, *overrides, "deepspeed=zero2", "variant=zero2"])
+    alone = json.loads((runs / "clp-seed1" / "summary.json").read_text())
+    sharded = json.loads((runs / "clp-seed1,zero2" / "summary.json").read_text())
+    assert (sharded["world_size"], sharded["zero_stage"]) == (2, 2)
+    # Adam keeps two moments a parameter; alone they are all here, sharded each rank has half, but for padding.
+    assert alone["optimizer_state_per_rank"] == [2 * alone["parameters"]]
+    assert sharded["optimizer_state_per_rank"] == pytest.approx([alone["parameters"]] * 2, rel=0.02)
+    assert curve(runs / "clp-seed1,zero2") == pytest.approx(curve(runs / "clp-seed1"), rel=2e-4)
+    model = AutoModelForCausalLM.from_pretrained(runs / "clp-seed1,zero2" / "model")
+    assert sum(p.numel() for p in model.parameters()) == alone["parameters"]

@@ -19,6 +19,14 @@ REMEDIES = {
     errno.EACCES: "you may not write there: choose another folder with paths.outputs=… or paths.cache=…",
 }
 
+# How torch, safetensors and NumPy, which write with C++, Rust and C, report a full disk: without an error number.
+FULL_DISK = (
+    "No space left on device",
+    "PytorchStreamWriter failed writing",
+    "items requested but only",
+    "requested and",
+)
+
 
 def start_logging() -> None:
     """Our log lines to standard output; only warnings of other packages. Ranks above 0 stay silent."""
@@ -42,9 +50,11 @@ def one_screen() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.startswith(("hydra", "omegaconf")):
             _stop(_config_mistake(error))
-        if not isinstance(error, OSError) or error.errno not in REMEDIES:
-            raise
-        _stop(f"{error.filename or 'a file'}: {error.strerror}\n  What to do: {REMEDIES[error.errno]}")
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            _stop(f"{error.filename or 'a file'}: {error.strerror}\n  What to do: {REMEDIES[error.errno]}")
+        if any(sign in str(error) for sign in FULL_DISK):
+            _stop(f"{str(error).splitlines()[0][:200]}\n  What to do: {REMEDIES[errno.ENOSPC]}")
+        raise
 
 
 def _config_mistake(error: Exception) -> str:

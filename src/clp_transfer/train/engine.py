@@ -25,13 +25,26 @@ def build(job: TrainJob, accumulation: int, micro_batch: int) -> Any:
     from accelerate import Accelerator, DeepSpeedPlugin
     from accelerate.utils import DistributedType
 
-    settings = {"mixed_precision": PRECISIONS[job.train.precision], "gradient_accumulation_steps": accumulation}
+    settings: dict[str, Any] = {
+        "mixed_precision": PRECISIONS[job.train.precision],
+        "gradient_accumulation_steps": accumulation,
+    }
     if job.deepspeed.stage is None:
-        return Accelerator(cpu=on_cpu, **settings)
-    _be_a_group_of_one()
-    plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(job, accumulation, micro_batch))
-    # Never cpu=True here: it makes accelerate leave DeepSpeed out and use DDP, silently.
-    accelerator = Accelerator(deepspeed_plugin=plugin, **settings)
+        # Never cpu=True with DeepSpeed: it makes accelerate leave DeepSpeed out and use DDP, silently.
+        settings["cpu"] = on_cpu
+    else:
+        _be_a_group_of_one()
+        settings["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=deepspeed_config(job, accumulation, micro_batch))
+    try:
+        accelerator = Accelerator(**settings)
+    except torch.distributed.DistError as error:
+        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(
+            f"the ranks cannot meet at {address}: {str(error).splitlines()[0]}",
+            "another job may hold that port: choose one with torchrun --master_port",
+        ) from error
+    if job.deepspeed.stage is None:
+        return accelerator
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
         raise UserError(
             f"deepspeed.stage={job.deepspeed.stage} was asked for, but accelerate chose {accelerator.distributed_type}",

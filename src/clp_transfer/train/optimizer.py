@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,6 +19,14 @@ def build(model: nn.Module, optim: OptimConfig, peak: float) -> torch.optim.Adam
     ]
     first, second = optim.betas
     return torch.optim.AdamW(groups, lr=peak, betas=(first, second), eps=optim.eps, fused=True)
+
+
+def state_elements(optimizer: Any) -> int:
+    """How many numbers of optimizer state (Adam's moments) this rank holds, under whatever wraps the optimizer."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    values = [value for state in optimizer.state.values() for value in state.values()]
+    return sum(value.numel() for value in values if torch.is_tensor(value) and value.ndim > 0)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -19,6 +19,7 @@ from clp_transfer.train.batches import Batches
 from clp_transfer.train.job import RunFolder, TrainJob
 from clp_transfer.train.loop import Loop
 from clp_transfer.train.loss import CausalLoss
+from clp_transfer.train.optimizer import state_elements
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +63,17 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
         "world_size": world_size,
         "zero_stage": job.deepspeed.stage,
         "fused_loss": loop.module.fused,
+        "optimizer_state_per_rank": _per_rank(accelerator, state_elements(loop.optimizer)),
         "final": final,
     }
     _save(job, accelerator, loop, model, summary, RunFolder(plan.working))
     log.info("%s: done in %.0f s, bits per byte %.4f", job.name, time.time() - started, final["bits_per_byte"])
     return summary
+
+
+def _per_rank(accelerator: Any, value: int) -> list[int]:
+    """The value of every rank, in order."""
+    return accelerator.gather(torch.tensor([value], device=accelerator.device)).tolist()
 
 
 def _load(job: TrainJob, corpus: PackedCorpus) -> Any:
