@@ -57,7 +57,7 @@ def compute_rows(source: Path, helper: Path, tokenizer: Path, method: MethodConf
         report["warnings"] += solution.warnings
         report["norms"] |= _norms(table, problem, solution.rows)
     for warning in report["warnings"]:
-        log.warning(warning)
+        log.warning("%s: %s", method.name, warning)
     report |= {"overlap": overlap.as_dict(), "seconds": round(time.time() - started, 2)}
     return TransferRows(tables["input"], tables.get("head"), report)
 

@@ -29,7 +29,7 @@ def solve(problem: Problem) -> Solution:
     warnings = []
     if bad:
         warnings.append(
-            f"clp: for {bad:,} of {len(rows):,} new tokens the cosines nearly cancel (their weights' absolute values "
+            f"for {bad:,} of {len(rows):,} new tokens the cosines nearly cancel (their weights' absolute values "
             f"sum to more than {AMPLIFICATION_LIMIT:g}, at most {float(amplification.max()):,.0f}): those rows are "
             "blown up, not averaged. The formula is fragile with this helper; clp-topk and ridge are not."
         )
