@@ -22,9 +22,9 @@ def solve(problem: Problem) -> Solution:
     """
     known, wanted = normalize(problem.helper.double()), normalize(problem.helper_missing.double())
     totals = wanted @ known.sum(dim=0)
-    # A sum of exactly zero has no weights at all; the original divides by it just the same.
+    # A sum of exactly zero has no weights at all: the original's row is then NaN, ours is zero and counted below.
     rows = (wanted @ (known.T @ problem.source.double())) / totals[:, None]
-    amplification = _absolute_cosines(wanted.float(), known.float()) / totals.abs()
+    amplification = (_absolute_cosines(wanted.float(), known.float()) / totals.abs()).nan_to_num(nan=torch.inf)
     bad = int((amplification > AMPLIFICATION_LIMIT).sum())
     warnings = []
     if bad:
