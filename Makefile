@@ -24,7 +24,7 @@ setup: .venv/.installed ## Make .venv and install everything (once)
 	@touch $@
 
 reproduce: setup ## Run a whole experiment: EXPERIMENT=mini ARGS='seeds=[1,2,3]'
-	@$(BIN)/python scripts/reproduce.py experiment=$(EXPERIMENT) $(ARGS)
+	@DIE_WITH_PARENT=1 $(BIN)/python scripts/reproduce.py experiment=$(EXPERIMENT) $(ARGS)
 
 prepare: setup ## Only the data of an experiment
 	@$(BIN)/python prepare.py experiment=$(EXPERIMENT) $(ARGS)
@@ -46,7 +46,7 @@ bench: setup ## Ours and a peer side by side, into outputs/bench: ARGS=transfer 
 tune: setup ## Find every arm's peak rate: the same three values, a short run each
 	@$(BIN)/python scripts/tune.py experiment=$(EXPERIMENT) $(ARGS)
 
-results: ## Keep an experiment's numbers in results/ and rebuild the README's table
+results: setup ## Keep an experiment's numbers in results/ and rebuild the README's table
 	@$(BIN)/python -m clp_transfer.report.publish outputs/$(EXPERIMENT)/report results/$(EXPERIMENT)
 
 clean: ## Remove results (fetched files and .venv stay)

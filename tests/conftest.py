@@ -11,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
+from clp_transfer.files import sha256_file
 from clp_transfer.packed import write_pack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,8 +85,9 @@ def make_model(
 def make_pack(prefix: Path, tokenizer: Path, texts: list[str]) -> Path:
     """A pack of the texts."""
     fast = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    made_with = sha256_file(tokenizer / "tokenizer.json")
     pairs = ((text, fast(text)["input_ids"]) for text in texts)
-    write_pack(prefix, pairs, eos_id=fast.eos_token_id, vocab_size=len(fast), tokenizer="test")
+    write_pack(prefix, pairs, eos_id=fast.eos_token_id, vocab_size=len(fast), tokenizer=made_with)
     return prefix
 
 

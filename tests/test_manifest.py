@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clp_transfer import manifest
 from clp_transfer.errors import UserError
 from clp_transfer.files import locked, write_json
 from clp_transfer.manifest import Plan, digest, is_complete, read, writing
@@ -52,6 +53,37 @@ def test_an_interrupted_write_leaves_the_old_result_and_is_resumed_by_the_same_p
         raise KeyboardInterrupt
     with writing(Plan("test", old.out, {"a": 3})) as working:
         assert not (working / "half").exists()
+
+
+@pytest.mark.parametrize("moment", ["manifest", "rename"])
+def test_killed_at_the_very_end_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Before the manifest is written the stage goes on; after it the folder only has to be renamed."""
+    plan = Plan("test", tmp_path / "out", {"a": 1})
+    name = "_manifest" if moment == "manifest" else "publish"
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest, name, dies)
+    with pytest.raises(KeyboardInterrupt), writing(plan, temporary="checkpoints") as working:
+        (working / "result").write_text("1")
+        (working / "checkpoints").mkdir()
+        (working / "checkpoints" / "step-5").write_text("5")
+    monkeypatch.undo()
+    assert is_complete(plan) == (moment == "rename")
+    if moment == "manifest":
+        with writing(plan, temporary="checkpoints") as working:
+            assert (working / "checkpoints" / "step-5").exists()
+    assert is_complete(plan)
+    assert sorted(p.name for p in plan.out.rglob("*")) == ["manifest.json", "result"]
+
+
+def test_a_foreign_file_called_manifest(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web app"}')
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("x")
+    assert read(tmp_path) is None
+    assert digest(tmp_path / "model")
 
 
 def test_digest_follows_the_content_not_the_settings(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -46,6 +46,11 @@ class Plan:
         return sha256_json({"stage": self.stage, "settings": self.settings, "inputs": self.inputs})
 
     @property
+    def lock(self) -> Path:
+        """The file whose lock the writer holds."""
+        return self.out.with_name(f".{self.out.name}.lock")
+
+    @property
     def working(self) -> Path:
         """Where the output grows before it is renamed to `out`."""
         return self.out.with_name(f"{self.out.name}.partial")
@@ -57,6 +62,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
+    if not isinstance(manifest, dict) or not {"stage", "key", "files"} <= manifest.keys():
+        return None  # a file of that name, but not ours
     for name, entry in manifest["files"].items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != entry["bytes"]:
@@ -65,7 +72,14 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def is_complete(plan: Plan) -> bool:
-    """Whether the plan's output stands, whole and made from the same settings and inputs."""
+    """Whether the plan's output stands, whole and made from the same settings and inputs.
+
+    A result that was finished when its process died, but not yet renamed, is renamed now.
+    """
+    finished = read(plan.working)
+    if finished is not None and finished["key"] == plan.key:
+        with suppress(UserError), locked(plan.lock):  # its writer may just be about to rename it itself
+            _finish(plan)
     manifest = read(plan.out)
     return manifest is not None and manifest["key"] == plan.key
 
@@ -75,8 +89,7 @@ def digest(folder: Path, *patterns: str) -> str:
 
     Raises UserError where the folder, or any file that matches, does not exist.
     """
-    owner = next((p for p in (folder, *folder.parents) if (p / NAME).is_file()), None)
-    manifest = read(owner) if owner else None
+    owner, manifest = next(((p, m) for p in (folder, *folder.parents) if (m := read(p))), (None, None))
     if owner and manifest:
         inside = "" if owner == folder else f"{folder.relative_to(owner)}/"
         hashes = {
@@ -112,13 +125,14 @@ def _cached_hash(path: Path, _mtime: int, _size: int) -> str:
 
 
 @contextmanager
-def writing(plan: Plan) -> Iterator[Path]:
+def writing(plan: Plan, temporary: str | None = None) -> Iterator[Path]:
     """Give a working folder; when the block ends well, add the manifest and rename it to `plan.out`.
 
     What an interrupted run of the *same* plan left in the working folder is kept, so that a stage may go on
-    from it; what another plan left is deleted.
+    from it; what another plan left is deleted. The subfolder `temporary` (checkpoints) is no part of the result, but
+    stays until the manifest is written: until then the stage may still need it.
     """
-    with locked(plan.out.with_name(f".{plan.out.name}.lock")):
+    with locked(plan.lock):
         working, marker = plan.working, plan.working / "plan.json"
         if working.exists() and not (marker.is_file() and read_json(marker).get("key") == plan.key):
             shutil.rmtree(working)
@@ -126,13 +140,26 @@ def writing(plan: Plan) -> Iterator[Path]:
         write_json(marker, {"key": plan.key, "settings": plan.settings, "inputs": plan.inputs})
         started = time.time()
         yield working
-        marker.unlink()
-        write_json(working / NAME, _manifest(plan, started))
-        publish(working, plan.out)
+        write_json(working / NAME, _manifest(plan, started, temporary))
+        _finish(plan)
 
 
-def _manifest(plan: Plan, started: float) -> dict[str, Any]:
-    files = sorted(p for p in plan.working.rglob("*") if p.is_file() and p.name != NAME)
+def _finish(plan: Plan) -> None:
+    """Delete what the finished folder's manifest does not list, then rename the folder."""
+    kept = {plan.working / name for name in read_json(plan.working / NAME)["files"]} | {plan.working / NAME}
+    for path in [p for p in plan.working.rglob("*") if p.is_file() and p not in kept]:
+        path.unlink()
+    for path in sorted((p for p in plan.working.rglob("*") if p.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
+    publish(plan.working, plan.out)
+
+
+def _manifest(plan: Plan, started: float, temporary: str | None) -> dict[str, Any]:
+    left_out = {plan.working / NAME, plan.working / "plan.json"}
+    files = sorted(p for p in plan.working.rglob("*") if p.is_file() and p not in left_out)
+    if temporary is not None:
+        files = [p for p in files if not p.is_relative_to(plan.working / temporary)]
     return {
         "stage": plan.stage,
         "key": plan.key,

@@ -66,6 +66,9 @@ def test_every_group_file_composes(group: str) -> None:
         ("experiment=nosuch", "nosuch"),
         ("method=nosuch", "nosuch"),
         ("seeds=3", "seeds"),
+        ("validation.points=0", "validation.points=0 makes no sense"),
+        ("optim.betas=[0.9]", "optim.betas"),
+        ("name=a/b", "a folder's name"),
     ],
 )
 def test_mistakes_fail_fast_on_one_screen(override: str, message: str) -> None:

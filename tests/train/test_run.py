@@ -164,6 +164,7 @@ def test_a_diverging_run_stops_with_advice(make_job, monkeypatch) -> None:
     ("change", "message"),
     [
         ({"train": TrainConfig(precision="int3", threads=1)}, "precision=int3"),
+        ({"train": TrainConfig(precision="fp16", threads=1)}, "needs a GPU"),
         ({"optim": OptimConfig(lr=None)}, r"optim\.lr is not set"),
         ({"architecture": ArchitectureConfig("nosuch"), "model": None}, "nosuch"),
         ({"architecture": ArchitectureConfig("llama", {"hiden_size": 8}), "model": None}, "hiden_size"),
@@ -175,6 +176,10 @@ def test_mistakes_are_named(make_job, change, message) -> None:
         train(make_job(**change))
 
 
-def test_a_model_with_too_few_rows_is_refused(make_job, world) -> None:
-    with pytest.raises(UserError, match=r"330 embedding rows, .* uses 340"):
+def test_what_does_not_belong_together_is_refused(make_job, world) -> None:
+    with pytest.raises(UserError, match="another vocabulary"):
         train(make_job(model=world.source))
+    with pytest.raises(UserError, match="was not made with the tokenizer"):
+        train(make_job(tokenizer=world.source_tokenizer))
+    with pytest.raises(UserError, match="not a causal language model"):
+        train(make_job(model=world.root / "packs"))

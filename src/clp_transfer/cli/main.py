@@ -29,6 +29,10 @@ def main(stage: str) -> None:
 
     with one_screen():
         hydra_main(version_base="1.3", config_path=str(root / "configs"), config_name=stage)(task)()
+    from clp_transfer.cli import sweep
+
+    if sweep.failed:
+        sys.exit(f"{len(sweep.failed)} members of the sweep failed:\n  " + "\n  ".join(sweep.failed))
 
 
 def run_stage(stage: str, composed: Any) -> Any:
@@ -45,7 +49,7 @@ def run_stage(stage: str, composed: Any) -> Any:
     if hydra_config.mode == RunMode.MULTIRUN:
         from clp_transfer.cli.sweep import run_member
 
-        return run_member(list(hydra_config.overrides.task))
+        return run_member(stage, list(hydra_config.overrides.task))
     config = to_config(composed)
     overrides = list(hydra_config.overrides.task)
     if stage == "reproduce":

@@ -7,6 +7,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from clp_transfer.config.checks import check
 from clp_transfer.config.schema import Config
 
 
@@ -16,5 +17,7 @@ def register() -> None:
 
 
 def to_config(composed: Any) -> Config:
-    """Plain dataclasses, every interpolation resolved."""
-    return cast(Config, OmegaConf.to_object(composed))
+    """Plain dataclasses, every interpolation resolved and every value checked."""
+    config = cast(Config, OmegaConf.to_object(composed))
+    check(config)
+    return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,12 +21,7 @@ REMEDIES = {
 }
 
 # How torch, safetensors and NumPy, which write with C++, Rust and C, report a full disk: without an error number.
-FULL_DISK = (
-    "No space left on device",
-    "PytorchStreamWriter failed writing",
-    "items requested but only",
-    "requested and",
-)
+FULL_DISK = ("No space left on device", "PytorchStreamWriter failed writing", r"\d+ requested and \d+ written")
 
 
 def start_logging() -> None:
@@ -52,7 +48,7 @@ def one_screen() -> Iterator[None]:
             _stop(_config_mistake(error))
         if isinstance(error, OSError) and error.errno in REMEDIES:
             _stop(f"{error.filename or 'a file'}: {error.strerror}\n  What to do: {REMEDIES[error.errno]}")
-        if any(sign in str(error) for sign in FULL_DISK):
+        if any(re.search(sign, str(error)) for sign in FULL_DISK):
             _stop(f"{str(error).splitlines()[0][:200]}\n  What to do: {REMEDIES[errno.ENOSPC]}")
         raise
 

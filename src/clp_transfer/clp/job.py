@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clp_transfer.manifest import Plan, digest
 
@@ -21,7 +22,20 @@ class MethodConfig:
     temperature: float = 0.1
     ridge: float = 1.0
 
+    def read_options(self) -> dict[str, Any]:
+        """The name, and those options that make a difference to this method."""
+        return {"name": self.name} | {option: getattr(self, option) for option in TRANSFERS.get(self.name, ())}
 
+
+# The methods that make rows for the source's body, each with the options that it reads.
+TRANSFERS: dict[str, tuple[str, ...]] = {
+    "random": (),
+    "mean": (),
+    "clp": (),
+    "clp-topk": ("top_k", "temperature"),
+    "ridge": ("ridge",),
+    "fvt": (),
+}
 # Methods that use the helper's rows; the others need only its tokenizer, and so do not depend on its training.
 NEEDS_HELPER = frozenset({"clp", "clp-topk", "ridge"})
 
@@ -39,8 +53,8 @@ class TransferJob:
     language: str
 
     def plan(self) -> Plan:
-        """The method, its options, the seed, and the two models' contents."""
-        settings = {"method": asdict(self.method), "seed": self.seed}
+        """The method, the options that it reads, the seed, and the contents of the models it reads."""
+        settings = {"method": self.method.read_options(), "seed": self.seed}
         inputs = {"source": digest(self.source), "tokenizer": digest(self.tokenizer)}
         if self.method.name in NEEDS_HELPER:
             inputs["helper"] = digest(self.helper)

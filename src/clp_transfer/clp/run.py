@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
 from typing import Any
 
 from clp_transfer.card import write_card
@@ -37,13 +36,12 @@ def transfer(job: TransferJob) -> dict[str, Any]:
         verify(working, rows)
         report = {
             "method": job.method.name,
-            "options": asdict(job.method),
+            "options": job.method.read_options(),
             "seed": job.seed,
             "diagnostics": {},
             "norms": {},
             "warnings": [],
             **made,
-            "seconds": round(time.time() - started, 2),
         }
         write_json(working / "transfer.json", report)
         write_card(
@@ -53,7 +51,7 @@ def transfer(job: TransferJob) -> dict[str, Any]:
             base_model=str(job.source.name),
             body=f"Initialised by `{job.method.name}`, not trained yet. {_overlap_line(report)}",
         )
-    log.info("%s: %s %.1f s", job.method.name, _overlap_line(report), report["seconds"])
+    log.info("%s: %s %.1f s", job.method.name, _overlap_line(report), time.time() - started)
     return report
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ def compute_rows(source: Path, helper: Path, tokenizer: Path, method: MethodConf
     head gets its own transfer, in the space of the helper's head where that is untied too. Raises UserError for
     models and tokenizers that do not fit each other.
     """
-    started = time.time()
     src, target = ModelFolder(source), ModelFolder(tokenizer).tokenizer
     _ = src.config  # a folder that is no model is named as such before its tokenizer is missed
     hlp = _open_helper(helper, tokenizer, target) if method.name in methods.NEEDS_HELPER else None
@@ -58,7 +56,7 @@ def compute_rows(source: Path, helper: Path, tokenizer: Path, method: MethodConf
         report["norms"] |= _norms(table, problem, solution.rows)
     for warning in report["warnings"]:
         log.warning("%s: %s", method.name, warning)
-    report |= {"overlap": overlap.as_dict(), "seconds": round(time.time() - started, 2)}
+    report["overlap"] = overlap.as_dict()
     return TransferRows(tables["input"], tables.get("head"), report)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from clp_transfer.clp.job import MethodConfig, TransferJob
+from clp_transfer.clp.job import TRANSFERS, MethodConfig, TransferJob
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import EvaluateJob, Step0Job
@@ -82,6 +82,11 @@ def transfer_job(config: Config) -> TransferJob:
 
 def train_job(config: Config) -> TrainJob:
     """The job of `train.py`; raises UserError where no learning rate is known."""
+    if config.tokenizer not in config.data.tokenizers:
+        raise UserError(
+            f"tokenizer={config.tokenizer} is not in data.tokenizers",
+            f"choose one of {', '.join(config.data.tokenizers)}",
+        )
     data, target = data_folder(config), config.run == TARGET
     model = init_folder(config) if target else None
     if config.model is not None:
@@ -131,7 +136,7 @@ def peak_rate(config: Config) -> float:
 
 def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
     """The job of `evaluate.py`: a trained model, or with `step0=<model>` every method's start on that source."""
-    data = data_folder(config)
+    data, _ = data_folder(config), data_language(config)
     if config.step0 is not None:
         return _step0_job(config, config.step0)
     task = config.data.domain_task
@@ -148,6 +153,12 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
 
 def _step0_job(config: Config, source: str) -> Step0Job:
     data = data_folder(config)
+    unknown = [name for name in config.step0_methods if name not in TRANSFERS]
+    if unknown:
+        raise UserError(
+            f"step0_methods has {', '.join(unknown)}, of which there are no rows before training",
+            f"choose from {', '.join(TRANSFERS)}",
+        )
     own = f"{data_language(config)}-{source}"
     if own not in config.data.packs:
         raise UserError(

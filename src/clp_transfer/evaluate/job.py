@@ -68,7 +68,7 @@ class Step0Job:
     def plan(self) -> Plan:
         """The methods and the contents of both models and of the validation text."""
         settings = {
-            "methods": [asdict(m) for m in self.methods],
+            "methods": [m.read_options() for m in self.methods],
             "window": self.config.step0_window,
             "bytes": self.config.step0_bytes,
             "seed": self.seed,

@@ -32,7 +32,7 @@ def run_steps(
     ready: list[tuple[Step, Plan]] = []  # needs complete, own result not: checked once, a check composes a config
     running: list[tuple[Step, Plan, Child, float]] = []
     ran: list[str] = []
-    width = max(len(step.name) for step in steps)
+    width = max((len(step.name) for step in steps), default=0)
     try:
         while waiting or ready or running:
             for step in [s for s in waiting if not failed and done.issuperset(s.needs)]:

@@ -103,6 +103,9 @@ def _make_corpus(
             train_bytes=config.train_bytes,
             seed=job.seed,
         )
+        for reason in ("invalid_utf8", "empty", "duplicate"):
+            if left_out[reason]:
+                log.warning("corpus %s: %s documents left out: %s", name, f"{left_out[reason]:,}", reason)
         left_out["beyond_train_bytes"] = len(documents) - sum(map(len, parts.values()))
         for part, chosen in parts.items():
             rows = ({"id": document.id, "text": document.text} for document in chosen)

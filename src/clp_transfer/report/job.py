@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clp_transfer.manifest import Plan, digest
 
@@ -39,4 +40,7 @@ class ReportJob:
                 inputs[f"{arm.arm}-{arm.seed}-{part}"] = digest(getattr(arm, part))
         for name, path in {**self.ingredients, **self.step0}.items():
             inputs[name] = digest(path)
-        return Plan("report", self.out, {"name": self.name, "arms": [asdict(a)["arm"] for a in self.arms]}, inputs)
+        settings: dict[str, Any] = {"name": self.name, "arms": [a.arm for a in self.arms]}
+        # What the page shows of the config; where results lie and how they are tracked changes none of it.
+        settings |= {"config": {k: v for k, v in self.config.items() if k not in ("paths", "wandb", "pipeline")}}
+        return Plan("report", self.out, settings, inputs)

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, sync_tree, write_json
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: steps done, seconds spent, and how much of metrics.jsonl belongs to them."""
+    """Where training stands: steps done, seconds spent, how much of metrics.jsonl belongs to them, and the ranks."""
 
     step: int = 0
     seconds: float = 0.0
     metrics_bytes: int = 0
+    world_size: int = 1
 
 
 def save(accelerator: Any, folder: Path, progress: Progress) -> None:
@@ -52,5 +54,11 @@ def resume(accelerator: Any, folder: Path) -> Progress:
     checkpoint = latest(folder)
     if checkpoint is None:
         return Progress()
+    progress = Progress(**read_json(checkpoint / "progress.json"))
+    if progress.world_size != accelerator.num_processes:
+        raise UserError(
+            f"{checkpoint} was written by {progress.world_size} ranks, and this run has {accelerator.num_processes}",
+            f"run it with {progress.world_size} ranks again, or delete {folder.parent} to start anew",
+        )
     accelerator.load_state(str(checkpoint))
-    return Progress(**read_json(checkpoint / "progress.json"))
+    return progress

@@ -19,6 +19,8 @@ def build(job: TrainJob, accumulation: int, micro_batch: int) -> Any:
     if job.train.precision not in PRECISIONS:
         raise UserError(f"train.precision={job.train.precision} is unknown", f"choose one of {', '.join(PRECISIONS)}")
     on_cpu = not torch.cuda.is_available()
+    if on_cpu and job.train.precision == "fp16":
+        raise UserError("train.precision=fp16 needs a GPU", "use bf16 or fp32 on a CPU")
     if on_cpu:
         # Without this DeepSpeed looks for a GPU and accelerate silently falls back to DDP.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -143,9 +142,5 @@ class Loop:
 
     def save(self, done: int) -> None:
         """Write a checkpoint from which the run goes on exactly."""
-        state = checkpoint.Progress(done, round(self.seconds, 1), self.tracker.size())
+        state = checkpoint.Progress(done, round(self.seconds, 1), self.tracker.size(), self.accelerator.num_processes)
         checkpoint.save(self.accelerator, self.folder, state)
-
-    def clean_up(self) -> None:
-        """Remove the checkpoints: the run is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from clp_transfer.card import write_card
 from clp_transfer.errors import UserError
-from clp_transfer.files import write_json
+from clp_transfer.evaluate.load import load_model, load_tokenizer
+from clp_transfer.files import sha256_file, write_json
 from clp_transfer.manifest import Plan, writing
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import architecture, engine, flops
@@ -33,20 +34,21 @@ def train(job: TrainJob) -> dict[str, Any]:
     if rank > 0:
         # Rank 0 alone owns the folder: it locks it, completes it and renames it.
         return _train(job, plan, rank, world_size)
-    with writing(plan):
+    with writing(plan, temporary="checkpoints"):
         return _train(job, plan, rank, world_size)
 
 
 def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, Any]:
     batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed, rank, world_size)
+    # Before DeepSpeed is set up: under ZeRO 3 transformers would otherwise load empty, partitioned weights.
+    model = _load(job, batches.corpus).train()
+    torch.manual_seed(job.seed)  # for dropout, where the family has it
+    (total, body), per_token = flops.parameters(model), flops.per_token(model, job.budget.sequence_length)
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch)
-    model = _load(job, batches.corpus)
     fused = job.train.fused_loss and job.deepspeed.stage != 3  # ZeRO 3 gathers a table only inside its own module
     loop = Loop(job, accelerator, CausalLoss(model, fused).to(accelerator.device), batches, plan.working)
     started = time.time()
     final = loop.run()
-    total, body = flops.parameters(model)
-    per_token = flops.per_token(model, job.budget.sequence_length)
     tokens = batches.steps * job.budget.batch_tokens
     summary = {
         "name": job.name,
@@ -78,12 +80,21 @@ def _per_rank(accelerator: Any, value: int) -> list[int]:
 
 def _load(job: TrainJob, corpus: PackedCorpus) -> Any:
     """The model to train, in float32 master weights; checks that it has a row for every token of the pack."""
+    if sha256_file(job.tokenizer / "tokenizer.json") != corpus.info["tokenizer"]:
+        raise UserError(
+            f"{corpus.prefix} was not made with the tokenizer {job.tokenizer}",
+            "choose pack= and tokenizer= that belong together (data.packs says which)",
+        )
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer)
     if job.model is None:
         model = architecture.build(job.architecture, tokenizer, job.seed)
     else:
-        torch.manual_seed(job.seed)
-        model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+        model = load_model(job.model)
+        if load_tokenizer(job.model, model).get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                f"the model {job.model} has another vocabulary than the tokenizer {job.tokenizer}",
+                "train it on a pack made with its own tokenizer",
+            )
     rows, vocabulary = model.get_input_embeddings().weight.shape[0], corpus.info["vocab_size"]
     if rows < vocabulary:
         raise UserError(
@@ -116,7 +127,6 @@ def _save(job: TrainJob, accelerator: Any, loop: Loop, model: Any, summary: dict
         )
         write_json(run.summary, summary)
         loop.tracker.finish({k: v for k, v in summary.items() if k != "final"})
-        loop.clean_up()
     accelerator.wait_for_everyone()
     if accelerator.num_processes > 1:
         accelerator.end_training()

@@ -26,7 +26,7 @@ SCRATCH = "scratch"
 def get(name: str) -> Method:
     """The method of that name; raises UserError naming the known ones."""
     if name not in METHODS:
-        raise UserError(f"method={name} is unknown", f"choose one of {', '.join([SCRATCH, *METHODS])}")
+        raise UserError(f"method={name} is unknown", f"choose one of {', '.join(METHODS)}")
     return METHODS[name]
 
 

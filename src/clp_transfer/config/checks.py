@@ -1,0 +1,55 @@
+"""Values that are of the right type and still make no sense; refused before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clp_transfer.config.schema import Config
+from clp_transfer.errors import UserError
+
+POSITIVE = (
+    "budget.tokens",
+    "budget.batch_tokens",
+    "budget.sequence_length",
+    "budget.micro_batch",
+    "validation.points",
+    "validation.batch_size",
+    "validation.max_bytes",
+    "evaluate.window",
+    "evaluate.batch_size",
+    "evaluate.max_bytes",
+    "evaluate.task_documents",
+    "evaluate.sample_tokens",
+    "evaluate.step0_window",
+    "evaluate.step0_bytes",
+    "train.threads",
+    "evaluate.threads",
+    "method.top_k",
+    "method.temperature",
+    "method.ridge",
+    "optim.lr",
+    "optim.eps",
+    "optim.clip_norm",
+    "pipeline.workers",
+    "tuning_tokens",
+)
+SHARES = ("optim.warmup_share", "optim.min_lr_ratio")
+WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
+
+
+def check(config: Config) -> None:
+    """Raise UserError for the first value out of its range: its key, the value, what was expected."""
+    _each(config, POSITIVE, lambda value: value > 0, "more than 0")
+    _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
+    _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")
+    _each(config, ("optim.betas",), lambda value: len(value) == 2 and all(0 <= b < 1 for b in value), "two below 1")
+    _each(config, ("name", "variant"), lambda value: "/" not in value and not value.startswith("."), "a folder's name")
+
+
+def _each(config: Config, keys: tuple[str, ...], holds: Callable, expected: str) -> None:
+    for key in keys:
+        value: object = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value is not None and not holds(value):
+            raise UserError(f"{key}={value} makes no sense", f"expected: {expected}")
