@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,14 +71,11 @@ def test_every_group_file_composes(group: str) -> None:
     ],
 )
 def test_mistakes_fail_fast_on_one_screen(override: str, message: str) -> None:
-    started = time.perf_counter()
     done = command("train.py", override)
-    seconds = time.perf_counter() - started
     assert done.returncode == 2
     assert message in done.stderr and "What to do" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert len(done.stderr.splitlines()) < 25
-    assert seconds < 10, "a check on the order of size only: importing torch and transformers alone takes longer"
 
 
 @pytest.mark.parametrize("script", ["prepare.py", "clp.py", "train.py", "evaluate.py", "scripts/reproduce.py"])

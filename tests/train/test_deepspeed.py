@@ -44,7 +44,7 @@ def test_zero2_under_torchrun_shards_the_optimizer_and_keeps_the_curve(world, tm
     overrides = settings(world, tmp_path)
     runs = tmp_path / "outputs" / "zero" / "runs"
     run([sys.executable, TRAIN, *overrides])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     run([*launcher, TRAIN, *overrides, "deepspeed=zero2", "variant=zero2"])
     alone = json.loads((runs / "clp-seed1" / "summary.json").read_text())
     sharded = json.loads((runs / "clp-seed1,zero2" / "summary.json").read_text())
