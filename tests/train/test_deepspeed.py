@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,17 @@ def test_zero2_under_torchrun_shards_the_optimizer_and_keeps_the_curve(world, tm
     assert curve(runs / "clp-seed1,zero2") == pytest.approx(curve(runs / "clp-seed1"), rel=2e-4)
     model = AutoModelForCausalLM.from_pretrained(runs / "clp-seed1,zero2" / "model")
     assert sum(p.numel() for p in model.parameters()) == alone["parameters"]
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_named(world, tmp_path) -> None:
+    """Rank 0 of two must listen on the port; the message says which one and what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, TRAIN, *settings(world, tmp_path)]
+        done = subprocess.run(command, env=os.environ | ranks, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"cannot meet at 127.0.0.1:{port}" in done.stderr

@@ -21,7 +21,12 @@ REMEDIES = {
 }
 
 # How torch, safetensors and NumPy, which write with C++, Rust and C, report a full disk: without an error number.
-FULL_DISK = ("No space left on device", "PytorchStreamWriter failed writing", r"\d+ requested and \d+ written")
+FULL_DISK = (
+    "No space left on device",
+    r"enforce fail at inline_container\.cc",
+    "basic_ios::clear",
+    r"\d+ requested and \d+ written",
+)
 
 
 def start_logging() -> None:

@@ -52,7 +52,24 @@ def build(job: TrainJob, accumulation: int, micro_batch: int) -> Any:
             f"deepspeed.stage={job.deepspeed.stage} was asked for, but accelerate chose {accelerator.distributed_type}",
             "check that deepspeed is installed, and run under torchrun",
         )
+    _tell_ranks()
     return accelerator
+
+
+def _tell_ranks() -> None:
+    """Give accelerate its rank and world size, which it leaves at 0 of 1 for DeepSpeed on CPUs.
+
+    Every rank would take itself for the main one, and write the same files.
+    """
+    from accelerate.state import AcceleratorState, PartialState
+
+    ranks = {
+        "num_processes": torch.distributed.get_world_size(),
+        "process_index": torch.distributed.get_rank(),
+        "local_process_index": int(os.environ.get("LOCAL_RANK", "0")),
+    }
+    for state in (PartialState, AcceleratorState):
+        state._shared_state.update(ranks)
 
 
 def _be_a_group_of_one() -> None:
