@@ -20,7 +20,8 @@ def build(architecture: ArchitectureConfig, tokenizer: Any, seed: int) -> Any:
     """
     ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
     vocab_size = max(tokenizer.get_vocab().values()) + 1
-    known = _config(architecture, {})
+    # Without the fields: a transformers config takes any keyword and keeps it, a misspelt one too.
+    known = _config(ArchitectureConfig(architecture.model_type), {})
     unknown = [name for name in architecture.fields if not hasattr(known, name)]
     if unknown:
         raise UserError(

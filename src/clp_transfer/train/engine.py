@@ -25,8 +25,12 @@ def build(job: TrainJob, accumulation: int, micro_batch: int) -> Any:
         # Without this DeepSpeed looks for a GPU and accelerate silently falls back to DDP.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from accelerate import Accelerator, DeepSpeedPlugin
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
 
+    if not torch.distributed.is_initialized():
+        # accelerate keeps the precision of a process's first run; a second one may have another.
+        AcceleratorState._reset_state(reset_partial_state=True)
     settings: dict[str, Any] = {
         "mixed_precision": PRECISIONS[job.train.precision],
         "gradient_accumulation_steps": accumulation,
