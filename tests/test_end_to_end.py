@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tiny.gguf_file import make_llama, write_gguf
@@ -68,22 +68,30 @@ def results(folder: Path) -> dict[str, Any]:
 
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
     """The results without what differs from run to run: when and how long."""
-    return {part: found[part] for part in ("arms", "step0", "tasks")} | {
-        "saved": {arm: row["saved"] for arm, row in found["tokens_saved"].items()}
+    return {part: found[part] for part in ("step0", "tasks", "tokens_saved")} | {
+        arm: (record["curve"], record["final"], record["samples"]) for arm, record in found["arms"].items()
     }
 
 
+class Whole(NamedTuple):
+    """What the tests share; they run in the order of this file, and some change the folder."""
+
+    folder: Path
+    printed: str
+    found: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One uninterrupted run: its folder and what it printed."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """One uninterrupted run: its folder, what it printed, and its results before any test changes them."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, run(folder)
+    printed = run(folder)
+    return Whole(folder, printed, results(folder))
 
 
 @pytest.mark.slow
-def test_the_report_has_everything(whole: tuple[Path, str]) -> None:
-    folder, printed = whole
-    found = results(folder)
+def test_the_report_has_everything(whole: Whole) -> None:
+    folder, printed, found = whole
     assert set(found["arms"]) == set(ARMS)
     for arm in ARMS:
         curve = found["arms"][arm]["curve"]
@@ -98,8 +106,8 @@ def test_the_report_has_everything(whole: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_again_it_does_nothing_and_a_change_reruns_only_what_depends_on_it(whole: tuple[Path, str]) -> None:
-    folder, _ = whole
+def test_again_it_does_nothing_and_a_change_reruns_only_what_depends_on_it(whole: Whole) -> None:
+    folder = whole.folder
     assert "Nothing to do" in run(folder)
     stages = {p: p.stat().st_mtime_ns for p in (folder / "outputs/tiny").rglob("manifest.json")}
     run(folder, "evaluate.sample_tokens=5")
@@ -110,9 +118,9 @@ def test_again_it_does_nothing_and_a_change_reruns_only_what_depends_on_it(whole
 
 
 @pytest.mark.slow
-def test_more_seeds_give_means_and_intervals(whole: tuple[Path, str]) -> None:
+def test_more_seeds_give_means_and_intervals(whole: Whole) -> None:
     """Only the new seed's steps run; every arm then has two curves and their mean."""
-    folder, _ = whole
+    folder = whole.folder
     printed = run(folder, "seeds=[1,2]", "arms=[scratch,fvt]")
     assert re.search(r"^train fvt 2\s*▶", printed, re.MULTILINE)
     assert not re.search(r"^train fvt 1\s*▶", printed, re.MULTILINE)
@@ -123,9 +131,8 @@ def test_more_seeds_give_means_and_intervals(whole: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_killed_anywhere_it_ends_the_same(whole: tuple[Path, str], tmp_path: Path) -> None:
+def test_killed_anywhere_it_ends_the_same(whole: Whole, tmp_path: Path) -> None:
     """kill -9 three times: while the data is made, while the source is trained, while the arms are."""
-    folder, _ = whole
     checkpoint = "checkpoints/step-[4-9]"
     for pattern in (
         "data.partial/plan.json",
@@ -141,14 +148,14 @@ def test_killed_anywhere_it_ends_the_same(whole: tuple[Path, str], tmp_path: Pat
         process.communicate()
     printed = run(tmp_path)
     assert "going on from step" in printed
-    assert numbers(results(tmp_path)) == numbers(results(folder))
+    assert numbers(results(tmp_path)) == numbers(whole.found)
     assert not list((tmp_path / "outputs").rglob("*.partial"))
 
 
 @pytest.mark.slow
-def test_the_stages_as_a_person_types_them(whole: tuple[Path, str]) -> None:
+def test_the_stages_as_a_person_types_them(whole: Whole) -> None:
     """Each script on its own, on what the pipeline left, has nothing to do and says so."""
-    folder, _ = whole
+    folder = whole.folder
     for command in (["prepare.py"], ["clp.py", "method=clp"], ["train.py", "method=clp"], ["train.py", "run=source"]):
         done = subprocess.run(
             [sys.executable, str(ROOT / command[0]), *overrides(folder), *command[1:]], capture_output=True, text=True
@@ -157,8 +164,8 @@ def test_the_stages_as_a_person_types_them(whole: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_keeps_its_members_apart(whole: tuple[Path, str]) -> None:
-    folder, _ = whole
+def test_a_sweep_keeps_its_members_apart(whole: Whole) -> None:
+    folder = whole.folder
     members = ["method=clp,fvt", "optim.lr=5e-4,2e-3", "budget.tokens=256"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides(folder), *members]
     command.remove("optim.lr=1e-3")
