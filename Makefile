@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report test lint bench tune results clean
+.PHONY: help setup reproduce prepare report test lint bench bench-peers tune results clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ lint: setup ## Format and lint
 
 bench: setup ## Ours and a peer side by side, into outputs/bench: ARGS=transfer for one part
 	@$(BIN)/python -m clp_transfer.bench $(ARGS)
+
+bench-peers: setup ## Install the transfer bench's peers, each in an environment of its own
+	@$(BIN)/python -m clp_transfer.bench.peers install
 
 tune: setup ## Find every arm's peak rate: the same three values, a short run each
 	@$(BIN)/python scripts/tune.py experiment=$(EXPERIMENT) $(ARGS)

@@ -7,15 +7,14 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from clp_transfer.bench import memory, transfer
+from clp_transfer.bench import memory, peers
 from clp_transfer.bench.__main__ import main
 from clp_transfer.bench.rows import compare, interleaved, table, write
 
 FIELDS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "bar", "holds"}
-ROWS = {"transfer": 2, "prepare": 3, "train": 2, "evaluate": 4}
+ROWS = {"transfer": 8, "prepare": 3, "train": 2, "evaluate": 4}
 
 
 def quick(part: str, out: Path) -> list[dict]:
@@ -43,13 +42,14 @@ def test_quick_part_measures_both_sides(part: str, tmp_path: Path, capsys: pytes
     assert part in printed and rows[0]["peer_name"] in printed and "times better" in printed
 
 
-def test_quick_transfer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "langsfer", None)
-    original, langsfer = quick("transfer", tmp_path)
-    check_shape([original, langsfer], "transfer")
-    assert original["ratio"] == pytest.approx(original["peer"] / original["ours"])
-    assert langsfer["peer"] is None and langsfer["ratio"] is None
-    assert "langsfer is not installed" in langsfer["note"] and langsfer["note"] in capsys.readouterr().out
+@pytest.mark.slow
+def test_quick_transfer_measures_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(peers.VARIABLE, str(tmp_path))  # no peer: they have tests of their own
+    rows = quick("transfer", tmp_path)
+    check_shape(rows, "transfer")
+    with_peer = [row["peer_name"] for row in rows if row["peer"] is not None]
+    assert with_peer == ["original script's algorithm", "limit", "cp -r", "cp -r", "limit"]
+    assert all("peers install" in row["note"] for row in rows if row["peer"] is None)
 
 
 @pytest.mark.slow
@@ -63,19 +63,6 @@ def test_missing_peer_is_said(
     assert all(row["peer"] is None and row["ratio"] is None for row in rows)
     assert f"{package} is not installed" in rows[0]["note"]
     assert f"{package} is not installed" in capsys.readouterr().out
-
-
-def test_original_algorithm_is_a_weighted_mean_by_cosine() -> None:
-    known, source = np.eye(2, dtype=np.float32), np.array([[1, 0, 0], [0, 4, 0]], dtype=np.float32)
-    wanted = np.array([[3, 1]], dtype=np.float32)
-    found = transfer.original_rows(transfer.original_similarities(wanted, known), source)
-    np.testing.assert_allclose(found, [[0.75, 1.0, 0.0]], rtol=1e-6)
-
-
-def test_results_that_differ_stop_the_bench() -> None:
-    rows = np.ones((2, 3), dtype=np.float32)
-    with pytest.raises(AssertionError, match="differ"):
-        transfer.agree(rows, rows + 1e-3, rows)
 
 
 def test_ratio_and_bar() -> None:
@@ -139,4 +126,13 @@ def test_failing_child_says_why() -> None:
 def test_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["transfre"])
-    assert "transfre" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "transfre" in said and "transfer_7b" in said
+
+
+def test_one_file_of_the_transfer_part_can_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(peers.VARIABLE, "")  # the option sets it for the rest of the process
+    main(["transfer_rows", "--quick", "--out", str(tmp_path), "--peers", str(tmp_path / "none")])
+    rows = json.loads((tmp_path / "transfer_rows.json").read_text())
+    assert [row["peer_name"] for row in rows] == ["original script's algorithm", "langsfer"]
+    assert str(tmp_path / "none") in rows[1]["note"]

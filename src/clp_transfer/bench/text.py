@@ -18,7 +18,7 @@ FUNCTION_WORDS = "der die das und in zu den von mit ist des im für auf sich nic
 def documents(total_bytes: int, seed: int, types: int = 40_000) -> Iterator[str]:
     """Documents of about 1 kB until `total_bytes` UTF-8 bytes are reached; word frequencies follow Zipf's law."""
     draw = np.random.default_rng(seed)
-    words = [*FUNCTION_WORDS.split(), *(_word(draw) for _ in range(types))]
+    words = [*FUNCTION_WORDS.split(), *made_words(types, draw)]
     shares = 1 / (np.arange(len(words)) + 2.7)
     shares /= shares.sum()
     written = 0
@@ -29,6 +29,11 @@ def documents(total_bytes: int, seed: int, types: int = 40_000) -> Iterator[str]
         text = " ".join(s[0].upper() + s[1:] + "." for s in sentences)
         written += len(text.encode())
         yield text
+
+
+def made_words(types: int, draw: np.random.Generator) -> Iterator[str]:
+    """Made-up words, some of them twice."""
+    return (_word(draw) for _ in range(types))
 
 
 def _word(draw: np.random.Generator) -> str:
