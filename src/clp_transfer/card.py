@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from clp_transfer import __version__
 from clp_transfer.files import write_text
 
 TEMPLATE = """---
-language: {language}
-library_name: transformers
+language: "{language}"
+{licence}library_name: transformers
 pipeline_tag: text-generation
 base_model: {base_model}
 tags: [clp-transfer]
@@ -29,7 +31,26 @@ Made with clp-transfer {version}. The licences of the base model and of the trai
 """
 
 
-def write_card(folder: Path, *, title: str, language: str, base_model: str, body: str) -> None:
-    """Write `README.md` into a model folder."""
-    text = TEMPLATE.format(title=title, language=language, base_model=base_model, body=body, version=__version__)
+def write_card(
+    folder: Path, *, title: str, language: str, base_model: str, body: str, licence: str | None = None
+) -> None:
+    """Write `README.md` into a model folder; `licence` is the base model's, where it is known."""
+    line = f"license: {licence}\n" if licence else ""
+    text = TEMPLATE.format(
+        title=title, language=language, base_model=base_model, body=body, version=__version__, licence=line
+    )
     write_text(folder / "README.md", text)
+
+
+def read_licence(folder: Path) -> str | None:
+    """The licence that a model's own card states; None where it states none."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if not text.startswith("---\n"):
+        return None
+    try:
+        header = yaml.safe_load(text[4:].partition("\n---")[0])
+    except yaml.YAMLError:
+        return None
+    licence = header.get("license") if isinstance(header, dict) else None
+    return str(licence) if licence else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from clp_transfer.errors import UserError
 
 BLOCK = 1 << 20
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux: <fcntl.h>, <linux/fs.h>
 
 
 def sha256_file(path: Path) -> str:
@@ -70,14 +72,38 @@ def sync_tree(folder: Path) -> None:
 
 
 def publish(aside: Path, final: Path) -> None:
-    """Rename a finished folder to its final name, replacing what was there."""
+    """Rename a finished folder to its final name, replacing what was there.
+
+    Where the file system can exchange two names at once, there is one or the other at every moment. Where it cannot,
+    the old folder is renamed to `.<name>.old` first.
+    """
     sync_tree(aside)
     old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
+    if not os.path.lexists(final):
+        aside.rename(final)
+    elif not _exchange(aside, final):
+        _remove(old)
         final.rename(old)
-    aside.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+        aside.rename(final)
+    _remove(old)
+    _remove(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step (Linux: `renameat2`); False where that cannot be done."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):  # another system, or an old C library
+        return False
+    return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, a file or a link, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,7 @@ from clp_transfer.errors import UserError
 from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, write_json
 
 NAME = "manifest.json"
+_HASHES: dict[tuple[int, ...], str] = {}
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "lm_eval", "numpy")
 
 
@@ -112,16 +114,22 @@ def _hash_files(folder: Path) -> dict[str, str]:
     """Name and hash of every file of a folder that has no manifest (a model the user brought)."""
     if not folder.is_dir():
         return {}
-    return {
-        str(p.relative_to(folder)): _cached_hash(p, p.stat().st_mtime_ns, p.stat().st_size)
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
+    found = hash_files([p for p in sorted(folder.rglob("*")) if p.is_file()])
+    return {str(path.relative_to(folder)): value for path, value in found.items()}
 
 
-@cache
-def _cached_hash(path: Path, _mtime: int, _size: int) -> str:
-    return sha256_file(path)
+def hash_files(paths: Sequence[Path]) -> dict[Path, str]:
+    """SHA-256 of each file, computed once in a process for the same content on the disk, whatever its names."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(paths, pool.map(_hash, paths), strict=True))
+
+
+def _hash(path: Path) -> str:
+    state = path.stat()
+    key = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+    if key not in _HASHES:
+        _HASHES[key] = sha256_file(path)
+    return _HASHES[key]
 
 
 @contextmanager
@@ -166,7 +174,8 @@ def _manifest(plan: Plan, started: float, temporary: str | None) -> dict[str, An
         "settings": plan.settings,
         "inputs": plan.inputs,
         "files": {
-            str(p.relative_to(plan.working)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files
+            str(p.relative_to(plan.working)): {"bytes": p.stat().st_size, "sha256": h}
+            for p, h in hash_files(files).items()
         },
         "seconds": round(time.time() - started, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -115,13 +115,31 @@ def test_names_become_folders() -> None:
     config = composed("train", "experiment=mini", "method=ridge", "seed=3")
     assert jobs.run_folder(config).root == Path("outputs/mini/runs/ridge-seed3")
     assert jobs.init_folder(config) == Path("outputs/mini/init/ridge-seed3")
-    config = composed("clp", "experiment=mini", "source=smollm2")
-    assert jobs.model_folder(config, config.source, jobs.own_model(config, "source")).parts[-2:] == (
-        "models",
-        "smollm2",
-    )
+    config = composed("evaluate", "experiment=mini", "model=smollm2")
+    assert jobs.evaluate_job(config).model == Path("outputs/mini/data/models/smollm2")
     with pytest.raises(UserError, match="no model folder nosuch"):
-        jobs.transfer_job(composed("clp", "experiment=mini", "source=nosuch"))
+        jobs.evaluate_job(composed("evaluate", "experiment=mini", "model=nosuch"))
+
+
+def test_models_of_a_transfer() -> None:
+    """Names of the experiment's data, folders and hub ids; the tokenizer is a named helper's own."""
+    own = jobs.transfer_job(composed("clp", "experiment=mini"))
+    data = Path("outputs/mini/data")
+    assert (own.source, own.helpers) == (
+        Path("outputs/mini/runs/source/model"),
+        [Path("outputs/mini/runs/helper/model")],
+    )
+    assert (own.tokenizer, own.overwrite) == (data / "tokenizers/target", True)
+    assert jobs.transfer_job(composed("clp", "source=smollm2")).source == Path("outputs/default/data/models/smollm2")
+    given = jobs.transfer_job(composed("clp", "source=some/id", "helper=[a,b]", "out=there"))
+    assert (given.source, given.helpers, given.tokenizer) == ("some/id", ["a", "b"], None)
+    assert (given.out, given.overwrite) == (Path.cwd() / "there", False)
+
+
+@pytest.mark.parametrize("wrong", ["helper={a: b}", "helper=[1]", "method.weighting=typo", "method.folds=1"])
+def test_wrong_transfer_values_are_refused(wrong: str) -> None:
+    with pytest.raises(UserError, match=wrong.partition("=")[0]):
+        composed("clp", wrong)
 
 
 def test_group_files_are_small_and_say_what_they_are() -> None:

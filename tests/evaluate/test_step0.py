@@ -31,7 +31,7 @@ def own_pack(world, tmp_path):
 def job(request, world, own_pack, tmp_path) -> Step0Job:
     return Step0Job(
         source=getattr(world, request.param),
-        helper=world.helper,
+        helpers=[world.helper],
         tokenizer=world.target_tokenizer,
         methods=[MethodConfig(name) for name in METHODS],
         pack=world.validation_pack,
@@ -52,7 +52,7 @@ def test_equals_the_written_targets(job, tmp_path) -> None:
     assert (found["documents"], found["bytes"]) == (len(documents), documents[:, 1].sum())
     for method in job.methods:
         out = tmp_path / method.name
-        transfer(TransferJob(job.source, job.helper, job.tokenizer, method, out, job.seed, "de"))
+        transfer(TransferJob(job.source, job.helpers, job.tokenizer, method, out, job.seed, "de"))
         model = AutoModelForCausalLM.from_pretrained(out)
         expected = measure(model, tokens, documents, eos_id=0, window=32, batch_size=4)
         assert found["bits_per_byte"][method.name] == pytest.approx(expected.bits_per_byte, rel=1e-6)
@@ -68,11 +68,11 @@ def test_equals_the_written_targets(job, tmp_path) -> None:
 def test_goes_on_after_the_methods_it_has(job, monkeypatch) -> None:
     made = []
 
-    def rows(source, helper, tokenizer, method, seed):
+    def rows(ingredients, method, seed, **more):
         made.append(method.name)
         if made == ["mean", "ridge"]:
             raise KeyboardInterrupt
-        return compute_rows(source, helper, tokenizer, method, seed)
+        return compute_rows(ingredients, method, seed, **more)
 
     compute_rows = module.compute_rows
     monkeypatch.setattr(module, "compute_rows", rows)

@@ -18,9 +18,11 @@ def main(stage: str) -> None:
     drop_script_folder(root)
     from hydra import main as hydra_main
 
+    from clp_transfer.cli.quoting import quote_letters
     from clp_transfer.cli.schema import register
 
     register()
+    sys.argv[1:] = quote_letters(sys.argv[1:])
 
     def task(composed: Any) -> Any:
         # Here as well as around Hydra, which would add its own lines to what reaches it.

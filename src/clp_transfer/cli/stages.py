@@ -30,6 +30,10 @@ def clp(config: Config) -> None:
         from clp_transfer.clp.run import transfer
 
         transfer(job)
+    if config.explain is not None:
+        from clp_transfer.clp.run import explain_text
+
+        log.info("%s", explain_text(job, config.explain))
 
 
 def train(config: Config) -> float | None:

@@ -2,60 +2,170 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.files import sha256_file, sha256_json
 from clp_transfer.manifest import Plan, digest
+
+AUTO, CALIBRATE = "auto", "calibrate"
 
 
 @dataclass
 class MethodConfig:
     """How the rows of tokens that the source lacks are made; an option counts where the method reads it.
 
-    `top_k`, `temperature`: the neighbours of clp-topk and the sharpness of their softmax.
-    `ridge`: the penalty of the fitted map, as a share of the features' mean variance.
+    `weighting`: what clp makes of the cosines: `plain` (the paper), `softmax` or `sparsemax`; `temperature` divides
+    them for the latter two. `top_k`: only so many nearest tokens (null: the method's own, all for clp, 10 for
+    clp-topk and wechsel). `negative`: `keep` negative cosines (the paper) or `cut` them. `centre`: take the mean of
+    the overlap's helper rows away first. `norms`: `keep`, or `source`: scale every new row to the mean norm of the
+    source's rows.
+    `ridge`: the penalty of the fitted map, as a share of the features' mean variance; null: chosen by leave-one-out.
+    `features`: what ridge maps from: `helper`, `pieces` (the mean of the source's pieces) or both; null: the helper,
+    for calibrate both. `frequency_power`: tokens weigh in the fit by their count in the text to this power; null: 0
+    (no text is needed), for calibrate 0.5.
+    `atoms`: the most source tokens that omp combines. `shrink`: how far gaussian draws its rows in towards the mean.
+    `share`: of ridge in the blend of ridge and fvt.
+    `vectors`, `source_vectors`, `dictionary`: files for wechsel: target and source word vectors (word2vec text or
+    fastText binary) and a bilingual dictionary (`source word<tab>target word` a line).
+    `focus_epochs`, `focus_dimension`: the fastText vectors that focus trains on the target text.
+    `candidates`: what auto chooses from; `folds`: into how many parts it cuts the overlap.
+    `start`: the method whose rows calibrate starts from; `tokens`: on how many tokens of text it trains, in steps of
+    `batch` windows of `window` tokens; `rate`: its peak rate, as a share of the source rows' standard deviation.
     """
 
     name: str = "clp"
-    top_k: int = 10
+    weighting: str = "plain"
+    top_k: int | None = None
     temperature: float = 0.1
-    ridge: float = 1.0
+    negative: str = "keep"
+    centre: bool = False
+    norms: str = "keep"
+    ridge: float | None = None
+    features: list[str] | None = None
+    frequency_power: float | None = None
+    atoms: int = 64
+    shrink: float = 1.0
+    share: float = 0.5
+    vectors: str | None = None
+    source_vectors: str | None = None
+    dictionary: str | None = None
+    focus_epochs: int = 3
+    focus_dimension: int = 100
+    candidates: list[str] = field(default_factory=lambda: ["clp", "clp-topk", "ridge", "fvt", "blend", "mean"])
+    folds: int = 5
+    start: str = "ridge"
+    tokens: int = 60_000
+    batch: int = 4
+    window: int = 128
+    rate: float = 0.045
+
+    def with_defaults(self) -> MethodConfig:
+        """The same with the method's own values for null options; auto leaves that to its candidates."""
+        if self.name == AUTO:
+            return self
+        own: dict[str, Any] = {"features": ["helper"], "frequency_power": 0.0} | OWN.get(self.name, {})
+        return replace(self, **{option: value for option, value in own.items() if getattr(self, option) is None})
 
     def read_options(self) -> dict[str, Any]:
         """The name, and those options that make a difference to this method."""
-        return {"name": self.name} | {option: getattr(self, option) for option in TRANSFERS.get(self.name, ())}
+        full = self.with_defaults()
+        return {"name": self.name} | {option: getattr(full, option) for option in TRANSFERS.get(self.name, ())}
+
+    @property
+    def reads_counts(self) -> bool:
+        """Whether the method weighs tokens by their counts in the text."""
+        power = self.with_defaults().frequency_power or 0.0
+        return power > 0 and "frequency_power" in TRANSFERS.get(self.name, ())
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the method reads target-language text."""
+        return self.reads_counts or self.name in ("focus", AUTO, CALIBRATE)
 
 
+# The methods' own values of options whose default is null.
+OWN: dict[str, dict[str, Any]] = {CALIBRATE: {"features": ["helper", "pieces"], "frequency_power": 0.5}}
+COSINES = ("top_k", "temperature", "centre", "norms")
+FIT = ("ridge", "features", "frequency_power", "norms")
 # The methods that make rows for the source's body, each with the options that it reads.
 TRANSFERS: dict[str, tuple[str, ...]] = {
     "random": (),
     "mean": (),
-    "clp": (),
-    "clp-topk": ("top_k", "temperature"),
-    "ridge": ("ridge",),
-    "fvt": (),
+    "gaussian": ("shrink",),
+    "clp": ("weighting", "negative", *COSINES),
+    "clp-topk": COSINES,
+    "ridge": FIT,
+    "procrustes": ("norms",),
+    "omp": ("atoms", "norms"),
+    "fvt": ("norms",),
+    "blend": ("share", *FIT),
+    "wechsel": ("top_k", "temperature", "vectors", "source_vectors", "dictionary"),
+    "focus": ("focus_epochs", "focus_dimension"),
+    AUTO: ("candidates", "folds", "top_k", "temperature", "share", *FIT),
+    CALIBRATE: ("start", "tokens", "batch", "window", "rate", "share", *FIT),
 }
 # Methods that use the helper's rows; the others need only its tokenizer, and so do not depend on its training.
-NEEDS_HELPER = frozenset({"clp", "clp-topk", "ridge"})
+NEEDS_HELPER = frozenset({"clp", "clp-topk", "ridge", "procrustes", "omp", "blend", CALIBRATE})
 
 
 @dataclass
 class TransferJob:
-    """`source` and `helper` are model folders; `tokenizer` is the target's, which must be the helper's own."""
+    """One target model to make.
 
-    source: Path
-    helper: Path
-    tokenizer: Path
+    `source`, `helpers`: folders, GGUF files or hub ids. `tokenizer`: the target's, a folder or hub id; None: the
+    helpers' own. `text`, `validation`: target-language text (a pack's prefix, a `.txt` or `.jsonl` file) for the
+    methods that read some. `pad_to_multiple_of`: rows are added until their number is a multiple. `overwrite`: replace
+    what lies at `out`. `links`: `auto` lets untouched files be hard links to the source's.
+    """
+
+    source: str | Path
+    helpers: list[str | Path]
+    tokenizer: str | Path | None
     method: MethodConfig
     out: Path
-    seed: int
-    language: str
+    seed: int = 1
+    language: str = "de"
+    text: Path | None = None
+    validation: Path | None = None
+    pad_to_multiple_of: int | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    cache: Path | None = None
+    overwrite: bool = False
+    links: str = "never"
+    device: str = "auto"
 
     def plan(self) -> Plan:
-        """The method, the options that it reads, the seed, and the contents of the models it reads."""
-        settings = {"method": self.method.read_options(), "seed": self.seed}
-        inputs = {"source": digest(self.source), "tokenizer": digest(self.tokenizer)}
-        if self.method.name in NEEDS_HELPER:
-            inputs["helper"] = digest(self.helper)
+        """The method, the options that it reads, the seed, and the contents of what it reads."""
+        settings = {"method": self.method.read_options(), "seed": self.seed, "pad": self.pad_to_multiple_of}
+        settings["language"] = self.language
+        inputs = {"source": self._hash(self.source)}
+        if self.tokenizer is not None:
+            inputs["tokenizer"] = self._hash(self.tokenizer)
+        if self.tokenizer is None or self.method.name in NEEDS_HELPER or self.method.name == AUTO:
+            inputs |= {f"helper{i or ''}": self._hash(helper) for i, helper in enumerate(self.helpers)}
+        if self.method.reads_text:
+            inputs |= {name: _text_hash(path) for name, path in self._texts().items() if path is not None}
+        if self.method.name == "wechsel":
+            files = {name: getattr(self.method, name) for name in ("vectors", "source_vectors", "dictionary")}
+            inputs |= {name: sha256_file(Path(f)) for name, f in files.items() if f and Path(f).is_file()}
         return Plan("clp", self.out, settings, inputs)
+
+    def _texts(self) -> dict[str, Path | None]:
+        return {"text": self.text, "validation": self.validation if self.method.name == AUTO else None}
+
+    def _hash(self, name: str | Path) -> str:
+        """Content hash of a folder or file; of a hub model its name and revision."""
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return digest(path)
+        if path.is_file():
+            return sha256_file(path)
+        return sha256_json([str(name), self.revision])
+
+
+def _text_hash(path: Path) -> str:
+    """Content hash of a plain file, or of a pack's files."""
+    return sha256_file(path) if path.is_file() else digest(path.parent, f"{path.name}.*")

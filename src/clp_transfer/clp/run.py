@@ -3,56 +3,74 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
-from clp_transfer.card import write_card
+from clp_transfer.clp.api import transfer as transfer_models
 from clp_transfer.clp.job import TransferJob
 from clp_transfer.clp.methods import SCRATCH
-from clp_transfer.clp.overlap import match
-from clp_transfer.clp.surgery import verify, write_scratch, write_target
-from clp_transfer.clp.tables import ModelFolder
-from clp_transfer.clp.transfer import TransferRows, compute_rows
-from clp_transfer.files import write_json
-from clp_transfer.manifest import writing
+from clp_transfer.clp.provenance import explain, read_provenance
+from clp_transfer.clp.result import check_out, readable_errors
+from clp_transfer.clp.scratch import write_scratch
+from clp_transfer.manifest import is_complete, writing
 
 log = logging.getLogger(__name__)
 
 
 def transfer(job: TransferJob) -> dict[str, Any]:
-    """Initialise the target model of one method and seed; returns the report that lies beside it."""
+    """Make the target model of one method and seed at `job.out`; returns the report that lies in it.
+
+    What a killed run left beside it is removed first: it cannot be gone on from. Raises UserError where something
+    else lies at `job.out` and `overwrite` is not set, where it cannot be written, and for all that `api.transfer`
+    refuses.
+    """
     started = time.time()
-    source = ModelFolder(job.source)
-    log.info("%s: source %s, helper %s", job.method.name, job.source, job.helper)
-    with writing(job.plan()) as working:
-        rows: TransferRows | None = None
+    plan = job.plan()
+    if not is_complete(plan):
+        named = [job.source, *job.helpers, *([] if job.tokenizer is None else [job.tokenizer])]
+        check_out(job.out, job.overwrite, [path for name in named if (path := Path(name).expanduser()).exists()])
+    helpers = ", ".join(str(helper) for helper in job.helpers) or "none"
+    log.info("%s: source %s, helper %s", job.method.name, job.source, helpers)
+    with readable_errors(job.out), writing(plan) as working:
+        _clear(working)
         if job.method.name == SCRATCH:
-            write_scratch(source, job.tokenizer, working, job.seed)
-            made = {"overlap": match(source.tokenizer, ModelFolder(job.tokenizer).tokenizer).as_dict()}
+            report = write_scratch(job, working)
         else:
-            rows = compute_rows(job.source, job.helper, job.tokenizer, job.method, job.seed)
-            made = rows.report
-            write_target(source, rows, job.tokenizer, working)
-        verify(working, rows)
-        report = {
-            "method": job.method.name,
-            "options": job.method.read_options(),
-            "seed": job.seed,
-            "diagnostics": {},
-            "norms": {},
-            "warnings": [],
-            **made,
-        }
-        write_json(working / "transfer.json", report)
-        write_card(
-            working,
-            title=f"{source.path.name} turned to {job.language} by {job.method.name}",
-            language=job.language,
-            base_model=str(job.source.name),
-            body=f"Initialised by `{job.method.name}`, not trained yet. {_overlap_line(report)}",
-        )
-    log.info("%s: %s %.1f s", job.method.name, _overlap_line(report), time.time() - started)
+            result = transfer_models(
+                job.source,
+                job.helpers,
+                job.method,
+                tokenizer=job.tokenizer,
+                text=job.text,
+                validation=job.validation,
+                seed=job.seed,
+                language=job.language,
+                device=job.device,
+                revision=job.revision,
+                trust_remote_code=job.trust_remote_code,
+                cache=job.cache,
+            )
+            report = result.write(working, pad_to_multiple_of=job.pad_to_multiple_of, links=job.links)
+    log.info("%s: %s %.1f s, %s", job.method.name, _overlap_line(report), time.time() - started, job.out)
     return report
+
+
+def explain_text(job: TransferJob, text: str) -> str:
+    """How the rows of a text's tokens in the finished model at `job.out` were made."""
+    from clp_transfer.clp.checkpoint.tokenizer import load_tokenizer
+
+    return explain(read_provenance(job.out), load_tokenizer(job.out, job.trust_remote_code), text)
+
+
+def _clear(working: Path) -> None:
+    """Remove what an interrupted run left: half-written files must not become part of the result."""
+    for path in working.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "plan.json":
+            path.unlink()
 
 
 def _overlap_line(report: dict[str, Any]) -> str:

@@ -27,23 +27,47 @@ POSITIVE = (
     "method.top_k",
     "method.temperature",
     "method.ridge",
+    "method.atoms",
+    "method.tokens",
+    "method.batch",
+    "method.window",
+    "method.rate",
+    "method.focus_epochs",
+    "method.focus_dimension",
+    "transfer.pad_to_multiple_of",
     "optim.lr",
     "optim.eps",
     "optim.clip_norm",
     "pipeline.workers",
     "tuning_tokens",
 )
-SHARES = ("optim.warmup_share", "optim.min_lr_ratio")
+AT_LEAST_0 = ("method.frequency_power", "method.shrink")
+CHOICES = {
+    "method.weighting": ("plain", "softmax", "sparsemax"),
+    "method.negative": ("keep", "cut"),
+    "method.norms": ("keep", "source"),
+    "transfer.links": ("never", "auto"),
+}
+SHARES = ("method.share", "optim.warmup_share", "optim.min_lr_ratio")
 WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
 
 
 def check(config: Config) -> None:
     """Raise UserError for the first value out of its range: its key, the value, what was expected."""
     _each(config, POSITIVE, lambda value: value > 0, "more than 0")
+    _each(config, ("method.folds",), lambda value: value >= 2, "2 or more")
+    _each(config, AT_LEAST_0, lambda value: value >= 0, "0 or more")
+    for key, choices in CHOICES.items():
+        _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(choices))
+    _each(config, ("helper",), _is_helper, "a model, or a list of models with one tokenizer")
     _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
     _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")
     _each(config, ("optim.betas",), lambda value: len(value) == 2 and all(0 <= b < 1 for b in value), "two below 1")
     _each(config, ("name", "variant"), lambda value: "/" not in value and not value.startswith("."), "a folder's name")
+
+
+def _is_helper(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def _each(config: Config, keys: tuple[str, ...], holds: Callable, expected: str) -> None:

@@ -68,16 +68,54 @@ def prepare_job(config: Config) -> PrepareJob:
 
 
 def transfer_job(config: Config) -> TransferJob:
-    """The job of `clp.py`."""
+    """The job of `clp.py`.
+
+    The target's tokenizer is that of `helper=` where one is given, else `tokenizer=` (a name of data.tokenizers, a
+    folder or a hub id).
+    """
+    own = config.helper is None
+    tokenizer = data_folder(config).tokenizer(config.tokenizer) if config.tokenizer in config.data.tokenizers else None
     return TransferJob(
-        source=model_folder(config, config.source, own_model(config, SOURCE)),
-        helper=model_folder(config, config.helper, own_model(config, HELPER)),
-        tokenizer=data_folder(config).tokenizer(config.tokenizer),
+        source=any_model(config, config.source, own_model(config, SOURCE)),
+        helpers=_helpers(config),
+        tokenizer=(tokenizer or config.tokenizer) if own else None,
         method=config.method,
-        out=init_folder(config),
+        out=Path(config.out).expanduser().absolute() if config.out else init_folder(config),
         seed=config.seed,
         language=config.language,
+        text=_text(config, own),
+        validation=Path(config.validation_text) if config.validation_text else None,
+        pad_to_multiple_of=config.transfer.pad_to_multiple_of,
+        revision=config.transfer.revision,
+        trust_remote_code=config.transfer.trust_remote_code,
+        cache=Path(config.paths.cache) / "models",
+        overwrite=config.overwrite or config.out is None,
+        links=config.transfer.links,
+        device=config.transfer.device or "auto",
     )
+
+
+def _helpers(config: Config) -> list[str | Path]:
+    """The helpers that are named, else the experiment's own."""
+    if config.helper is None:
+        return [own_model(config, HELPER).model]
+    named = [config.helper] if isinstance(config.helper, str) else config.helper
+    return [any_model(config, one) for one in named]
+
+
+def any_model(config: Config, named: str | None, default: RunFolder | None = None) -> str | Path:
+    """A model by its name in the data, else as it is named: a folder, a GGUF file or a hub id."""
+    if named is None and default is not None:
+        return default.model
+    return data_folder(config).model(str(named)) if named in config.data.models else str(named)
+
+
+def _text(config: Config, own_tokenizer: bool) -> Path | None:
+    """The text for the methods that read some: the one named, else the experiment's training pack if it is there."""
+    if config.text is not None:
+        return Path(config.text)
+    pack = data_folder(config).pack(config.pack, "train")
+    return pack if own_tokenizer and pack.with_suffix(".json").is_file() else None
 
 
 def train_job(config: Config) -> TrainJob:
@@ -167,7 +205,7 @@ def _step0_job(config: Config, source: str) -> Step0Job:
         )
     return Step0Job(
         source=model_folder(config, source, own_model(config, SOURCE)),
-        helper=model_folder(config, config.helper, own_model(config, HELPER)),
+        helpers=_helpers(config),
         tokenizer=data.tokenizer(config.tokenizer),
         methods=[_method(config, name) for name in config.step0_methods],
         pack=data.pack(config.pack, "validation"),
@@ -175,6 +213,7 @@ def _step0_job(config: Config, source: str) -> Step0Job:
         config=config.evaluate,
         out=root(config) / "step0" / source,
         seed=config.seed,
+        text=_text(config, True) if any(_method(config, name).reads_text for name in config.step0_methods) else None,
     )
 
 

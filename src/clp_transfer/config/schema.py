@@ -7,6 +7,7 @@ the config is composed, before anything heavy is imported.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.evaluate.job import EvaluateConfig
@@ -28,6 +29,23 @@ class PathsConfig:
 
     outputs: str = "outputs"
     cache: str = ".cache/clp-transfer"
+
+
+@dataclass
+class TransferConfig:
+    """How `clp.py` reads and writes, whatever the method.
+
+    `pad_to_multiple_of`: rows are added until their number is a multiple. `revision`: of a source on the hub.
+    `trust_remote_code`: run a hub model's own code. `links`: `auto` lets untouched files be hard links to the source's
+    (a program that rewrites one in place then changes both), `never` copies them. `device`: null: a GPU where there is
+    one.
+    """
+
+    pad_to_multiple_of: int | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    links: str = "never"
+    device: str | None = None
 
 
 @dataclass
@@ -57,8 +75,11 @@ class Config:
 
     `run` says which model `train.py` and `evaluate.py` mean: the experiment's source, its helper, or a target, which
     `method` and `seed` then name. `pack` and `tokenizer` are names in `data`. `source`, `helper`, `model` are model
-    folders or names in `data.models`; null means the experiment's own. `tuning` holds, for every arm, the loss that
-    each peak rate gave in a short run; the best is used where `optim.lr` is null.
+    folders, hub ids, GGUF files, or names in `data.models`; null means the experiment's own. `helper` may be a list of
+    models with one tokenizer. `out`: where `clp.py` writes (null: the experiment's folder), which `overwrite` may
+    replace; `explain`: a text whose tokens' rows it then explains. `text`, `validation_text`: target-language text for
+    the methods that read some; null: of `text`, the experiment's training pack. `tuning` holds, for every arm, the
+    loss that each peak rate gave in a short run; the best is used where `optim.lr` is null.
     """
 
     name: str = "default"
@@ -71,8 +92,13 @@ class Config:
     pack: str = "target"
     tokenizer: str = "target"
     source: str | None = None
-    helper: str | None = None
+    helper: Any = None
     model: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    explain: str | None = None
+    text: str | None = None
+    validation_text: str | None = None
     step0: str | None = None
     step0_methods: list[str] = field(default_factory=list)
     tuning_rates: list[float] = field(default_factory=lambda: [1e-3, 2e-3, 4e-3])
@@ -81,6 +107,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -52,11 +52,12 @@ class EvaluateJob:
 class Step0Job:
     """Measure every method's initialisation of one source before any training.
 
-    Beside them stands the source with its own tokenizer: `own_pack` is the same validation text in its ids.
+    Beside them stands the source with its own tokenizer: `own_pack` is the same validation text in its ids. `text`:
+    the training pack, for the methods that read some.
     """
 
     source: Path
-    helper: Path
+    helpers: list[str | Path]
     tokenizer: Path
     methods: list[MethodConfig]
     pack: Path
@@ -64,6 +65,7 @@ class Step0Job:
     config: EvaluateConfig
     out: Path
     seed: int
+    text: Path | None = None
 
     def plan(self) -> Plan:
         """The methods and the contents of both models and of the validation text."""
@@ -75,9 +77,11 @@ class Step0Job:
         }
         inputs = {
             "source": digest(self.source),
-            "helper": digest(self.helper),
+            **{f"helper{i or ''}": digest(Path(helper)) for i, helper in enumerate(self.helpers)},
             "tokenizer": digest(self.tokenizer),
             "pack": digest(self.pack.parent, f"{self.pack.name}.*"),
             "own_pack": digest(self.own_pack.parent, f"{self.own_pack.name}.*"),
         }
+        if self.text is not None:
+            inputs["text"] = digest(self.text.parent, f"{self.text.name}.*")
         return Plan("step0", self.out, settings, inputs)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from clp_transfer.clp.transfer import TransferRows, compute_rows
+from clp_transfer.clp.body import install
+from clp_transfer.clp.models import Ingredients
+from clp_transfer.clp.text import TargetText
+from clp_transfer.clp.transfer import compute_rows
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import Step0Job
 from clp_transfer.evaluate.load import load_model, use_threads
@@ -42,29 +44,17 @@ def step0(job: Step0Job) -> None:
         if OWN not in details:
             details[OWN] = _measured(job, model, texts["own_pack"], OWN)
             write_json(partial, details)
+        ingredients = Ingredients.open(job.source, job.helpers, job.tokenizer)
+        text = None if job.text is None else TargetText(job.text, ingredients.target)
         for method in job.methods:
             if method.name not in details:
-                rows = compute_rows(job.source, job.helper, job.tokenizer, method, job.seed)
-                install(model, rows)
+                rows = compute_rows(ingredients, method, job.seed, text=text)
+                install(model, rows.input, rows.head, rows.head_bias)
                 report = {name: rows.report.get(name) for name in ("warnings", "diagnostics")}
                 details[method.name] = _measured(job, model, texts["pack"], method.name) | report
                 write_json(partial, details)
         write_json(working / "results.json", _results(job, details, documents))
         partial.unlink()
-
-
-def install(model: Any, rows: TransferRows) -> None:
-    """Give the model new tables, float32 [V_t, d], in place: the embedding, and the head (the same one if tied).
-
-    The modules stay, and with them whatever else they do (some models scale their embeddings).
-    """
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    old = embedding.weight
-    embedding.weight = nn.Parameter(rows.input.to(old.device, old.dtype), requires_grad=False)
-    head.weight = embedding.weight
-    if rows.head is not None:
-        head.weight = nn.Parameter(rows.head.to(old.device, old.dtype), requires_grad=False)
-    embedding.num_embeddings = head.out_features = model.config.get_text_config().vocab_size = len(rows.input)
 
 
 def _same_documents(pack: PackedCorpus, own: PackedCorpus, size: int) -> NDArray[np.int64]:

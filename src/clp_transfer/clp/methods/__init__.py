@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clp_transfer.clp.job import NEEDS_HELPER
-from clp_transfer.clp.methods import clp, clp_topk, fvt, mean, random, ridge
+from clp_transfer.clp.methods import (
+    blend,
+    clp,
+    clp_topk,
+    focus,
+    fvt,
+    gaussian,
+    mean,
+    omp,
+    procrustes,
+    random,
+    ridge,
+    wechsel,
+)
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.errors import UserError
 
@@ -14,10 +27,16 @@ Method = Callable[[Problem], Solution]
 METHODS: dict[str, Method] = {
     "random": random.solve,
     "mean": mean.solve,
+    "gaussian": gaussian.solve,
     "clp": clp.solve,
     "clp-topk": clp_topk.solve,
     "ridge": ridge.solve,
+    "procrustes": procrustes.solve,
+    "omp": omp.solve,
     "fvt": fvt.solve,
+    "blend": blend.solve,
+    "wechsel": wechsel.solve,
+    "focus": focus.solve,
 }
 # Not a transfer: the whole model is drawn anew, nothing of the source's weights is kept.
 SCRATCH = "scratch"

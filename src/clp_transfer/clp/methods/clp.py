@@ -1,16 +1,20 @@
-"""CLP, the paper's formula to the letter, in closed form."""
+"""CLP: the paper's formula to the letter, in closed form, and its variants by options."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from clp_transfer.clp.methods.problem import Problem, Solution
+from clp_transfer.clp.methods import amplification
+from clp_transfer.clp.methods.neighbours import Index, unit
+from clp_transfer.clp.methods.problem import Origins, Problem, Solution
+from clp_transfer.clp.methods.weighting import Weighting, average, padded
 
-# Weights whose absolute values sum to more than this are far from an average: the row is blown up.
-AMPLIFICATION_LIMIT = 10.0
-BLOCK = 1024
+EPSILON = 2.0**-24
+# A row whose estimated rounding error is a larger share of its scale than this is made again in float64.
+TOLERANCE = 1e-6
+# A product's rounding error, estimated as this many times that of independent roundings.
+SAFETY = 4.0
 
 
 def solve(problem: Problem) -> Solution:
@@ -19,28 +23,74 @@ def solve(problem: Problem) -> Solution:
     Ostendorff & Rehm 2023, section 3, as their code has it: plain cosines, negative ones kept, normalised by
     their sum. With H̃ the row-normalised helper, it is E_M = H̃_M (H̃_Oᵀ E_O) / (H̃_M H̃_Oᵀ 1), exactly: no
     similarity matrix is needed. Needs a helper.
+
+    Options: `weighting` softmax or sparsemax (of cosine / `temperature`), `negative=cut`, `top_k` (only the nearest
+    tokens), `centre` (cosines after the overlap's mean helper row is taken away).
     """
-    known, wanted = normalize(problem.helper.double()), normalize(problem.helper_missing.double())
-    totals = wanted @ known.sum(dim=0)
-    # A sum of exactly zero has no weights at all: the original's row is then NaN, ours is zero and counted below.
-    rows = (wanted @ (known.T @ problem.source.double())) / totals[:, None]
-    amplification = (_absolute_cosines(wanted.float(), known.float()) / totals.abs()).nan_to_num(nan=torch.inf)
-    bad = int((amplification > AMPLIFICATION_LIMIT).sum())
-    warnings = []
-    if bad:
-        warnings.append(
-            f"for {bad:,} of {len(rows):,} new tokens the cosines nearly cancel (their weights' absolute values "
-            f"sum to more than {AMPLIFICATION_LIMIT:g}, at most {float(amplification.max()):,.0f}): those rows are "
-            "blown up, not averaged. The formula is fragile with this helper; clp-topk and ridge are not."
-        )
-    diagnostics = {
-        "ill_conditioned": bad,
-        "amplification_median": float(amplification.median()),
-        "amplification_max": float(amplification.max()),
-    }
-    return Solution(torch.nan_to_num(rows, posinf=0.0, neginf=0.0).float(), diagnostics, warnings)
+    options = problem.options
+    known, wanted = unit(problem.known.helper, problem.wanted.helper, options.centre)
+    if options.weighting == "plain" and options.negative == "keep" and options.top_k is None:
+        return _closed_form(problem, known, wanted)
+    how = Weighting(options.weighting, options.temperature, options.negative, options.top_k)
+    made = average(known, wanted, problem.source, problem.source_ids, how)
+    median = float(made.nearest.median()) if len(wanted) else None
+    return Solution(made.rows, {"nearest_cosine_median": median}, origins=made.origins)
 
 
-def _absolute_cosines(wanted: Tensor, known: Tensor) -> Tensor:
-    """Σ_o |cos(h_t, h_o)| for each missing token, float64 [missing], in blocks to bound the memory."""
-    return torch.cat([(block @ known.T).abs().sum(dim=1).double() for block in wanted.split(BLOCK)])
+def _closed_form(problem: Problem, known: Tensor, wanted: Tensor) -> Solution:
+    totals = _totals(problem)
+    rows = _rows(problem, known, wanted, totals)
+    report = amplification.measure(known, wanted, totals)
+    diagnostics, warnings = report.describe()
+
+    def origins(k: int) -> Origins:
+        cosines, positions = Index(known).nearest(wanted, k, absolute=True)
+        weights = (cosines / totals[:, None]).nan_to_num(0.0, 0.0, 0.0).float()
+        ids = torch.where(weights == 0, -1, problem.source_ids[positions])
+        return padded(Origins(ids, weights), k)
+
+    return Solution(rows, diagnostics, warnings, origins)
+
+
+def _totals(problem: Problem) -> Tensor:
+    """Σ_o cos(h_t, h_o) for each wanted token, float64: a sum that may cancel, so it is exact."""
+    known, wanted = problem.known.helper, problem.wanted.helper
+    mean = known.double().mean(dim=0) if problem.options.centre else known.new_zeros((), dtype=torch.float64)
+    total = known.new_zeros(known.shape[1], dtype=torch.float64)
+    for block in known.split(4096):
+        total += torch.nn.functional.normalize(block.double() - mean).sum(dim=0)
+    return torch.cat([torch.nn.functional.normalize(b.double() - mean) @ total for b in wanted.split(4096)])
+
+
+def _rows(problem: Problem, known: Tensor, wanted: Tensor, totals: Tensor) -> Tensor:
+    """The rows in float32; those few that cancellation would spoil, in float64.
+
+    A total of exactly zero has no weights at all: the original's row is then NaN, ours is zero.
+    """
+    source = problem.source
+    mixed = known.T @ source
+    sums = wanted @ mixed
+    scale = source.square().mean().sqrt()
+    # Per helper dimension, the mean square of `mixed`, and of what float32 may have lost in summing it up.
+    spread = mixed.square().mean(dim=1) + known.square().sum(dim=0) * scale**2
+    rounding = SAFETY * EPSILON * (wanted.square() @ spread).sqrt()
+    size = torch.maximum(totals.abs() * scale, torch.linalg.vector_norm(sums, dim=1) / source.shape[1] ** 0.5)
+    spoiled = (rounding > TOLERANCE * size).nonzero().flatten()
+    rows = sums.div_(totals[:, None].float()).nan_to_num_(0.0, 0.0, 0.0)
+    if len(spoiled):
+        rows[spoiled] = _exact(problem, spoiled, totals[spoiled])
+    return rows
+
+
+def _exact(problem: Problem, chosen: Tensor, totals: Tensor) -> Tensor:
+    """The rows of the chosen wanted tokens, computed in float64, in whichever order costs less."""
+    known, wanted = problem.known.helper.double(), problem.wanted.helper[chosen].double()
+    known, wanted = unit(known, wanted, problem.options.centre)
+    source = problem.source.double()
+    few = len(chosen) * (known.shape[1] + source.shape[1]) < known.shape[1] * source.shape[1]
+    mixed = None if few else known.T @ source
+    rows = []
+    for block, total in zip(wanted.split(1024), totals.split(1024), strict=True):
+        sums = (block @ known.T) @ source if mixed is None else block @ mixed
+        rows.append((sums / total[:, None]).nan_to_num(0.0, 0.0, 0.0).float())
+    return torch.cat(rows)

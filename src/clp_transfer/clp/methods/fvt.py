@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-import torch
+from collections import Counter
 
-from clp_transfer.clp.methods.problem import Problem, Solution
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from clp_transfer.clp.methods.problem import Origins, Problem, Solution
 
 
 def solve(problem: Problem) -> Solution:
-    """E_t = mean of E_s over the source's pieces s of the token's text (Gee et al. 2022). Needs no helper."""
-    counts = [len(pieces) for pieces in problem.pieces]
-    flat = torch.tensor([p for pieces in problem.pieces for p in pieces], dtype=torch.long)
-    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long))
-    rows = torch.zeros(len(counts), problem.source_all.shape[1])
-    rows.index_add_(0, owner, problem.source_all[flat])
-    rows /= torch.tensor(counts).clamp(min=1)[:, None]
-    return Solution(rows, {"pieces_per_token": sum(counts) / max(len(counts), 1)})
+    """E_t = mean of E_s over the source's pieces s of the token's text (Gee et al. 2022, section 3). Needs no helper.
+
+    A token that no pieces spell gets the mean of the overlapping rows and is counted.
+    """
+    pieces = problem.wanted.pieces
+    lengths = [len(found) for found in pieces]
+    diagnostics = {
+        "pieces_per_token": sum(lengths) / max(len(lengths), 1),
+        "without_pieces": lengths.count(0),
+    }
+    return Solution(means(pieces, problem), diagnostics, origins=lambda k: _origins(pieces, k))
+
+
+def means(pieces: list[list[int]], problem: Problem) -> Tensor:
+    """The mean row of each token's pieces, float32 [n, d_s]; the overlap's mean for a token without pieces."""
+    device = problem.source.device
+    counts = torch.tensor([len(found) for found in pieces], dtype=torch.long)
+    flat = torch.tensor([piece for found in pieces for piece in found], dtype=torch.long)
+    rows = problem.source.new_zeros(len(pieces), problem.table.width)
+    if len(flat):
+        ids, position = torch.unique(flat, return_inverse=True)
+        used = problem.table.rows(ids).to(device)
+        rows = embedding_bag(position.to(device), used, (counts.cumsum(0) - counts).to(device), mode="mean")
+    rows[(counts == 0).to(device)] = problem.source.mean(dim=0)
+    return rows
+
+
+def _origins(pieces: list[list[int]], k: int) -> Origins:
+    """Each piece's share of the token's pieces."""
+    ids, weights = torch.full((len(pieces), k), -1), torch.zeros(len(pieces), k)
+    for token, found in enumerate(pieces):
+        for column, (piece, times) in enumerate(Counter(found).most_common(k)):
+            ids[token, column], weights[token, column] = piece, times / len(found)
+    return Origins(ids, weights)

@@ -7,4 +7,4 @@ from clp_transfer.clp.methods.problem import Problem, Solution
 
 def solve(problem: Problem) -> Solution:
     """E_t = (1/|O|) Σ_{o ∈ O} E_o: what CLP tends to when all its cosines are alike. Needs no helper."""
-    return Solution(problem.source.mean(dim=0).expand(len(problem.helper_missing), -1).clone())
+    return Solution(problem.source.mean(dim=0).expand(len(problem.wanted), -1).clone())

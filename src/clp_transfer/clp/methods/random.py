@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from clp_transfer.clp.methods.problem import Problem, Solution
 
@@ -12,6 +13,14 @@ def solve(problem: Problem) -> Solution:
 
     The distribution with which the original code fills its matrix before the rows are replaced.
     """
-    std, mean = torch.std_mean(problem.source_all, dim=0)
-    draws = torch.randn(len(problem.helper_missing), len(mean), generator=problem.generator)
-    return Solution(mean + std * draws)
+    return Solution(draw(problem, len(problem.wanted)))
+
+
+def draw(problem: Problem, count: int) -> Tensor:
+    """So many rows from N(μ, diag σ²), float32 [count, d_s] on the source's device.
+
+    Also what wechsel and focus give a token that they know nothing about.
+    """
+    mean, deviation = problem.table.spread()
+    normal = torch.randn(count, problem.table.width, generator=problem.generator)
+    return (mean.cpu() + deviation.cpu() * normal).float().to(problem.source.device)

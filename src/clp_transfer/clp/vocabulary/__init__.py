@@ -1,0 +1,1 @@
+"""Vocabularies of any kind, compared by what their tokens spell."""
