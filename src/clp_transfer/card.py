@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
+from yaml import YAMLError
 
 from clp_transfer import __version__
 from clp_transfer.files import write_text
@@ -44,13 +44,12 @@ def write_card(
 
 def read_licence(folder: Path) -> str | None:
     """The licence that a model's own card states; None where it states none."""
+    from huggingface_hub import metadata_load
+
     card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    if not text.startswith("---\n"):
-        return None
     try:
-        header = yaml.safe_load(text[4:].partition("\n---")[0])
-    except yaml.YAMLError:
+        stated = metadata_load(card) if card.is_file() else None
+    except (ValueError, YAMLError):  # no UTF-8, or a header that is no YAML
         return None
-    licence = header.get("license") if isinstance(header, dict) else None
+    licence = (stated or {}).get("license")
     return str(licence) if licence else None

@@ -133,16 +133,17 @@ def _hash(path: Path) -> str:
 
 
 @contextmanager
-def writing(plan: Plan, temporary: str | None = None) -> Iterator[Path]:
+def writing(plan: Plan, temporary: str | None = None, *, afresh: bool = False) -> Iterator[Path]:
     """Give a working folder; when the block ends well, add the manifest and rename it to `plan.out`.
 
-    What an interrupted run of the *same* plan left in the working folder is kept, so that a stage may go on
-    from it; what another plan left is deleted. The subfolder `temporary` (checkpoints) is no part of the result, but
-    stays until the manifest is written: until then the stage may still need it.
+    What an interrupted run of the *same* plan left in the working folder is kept, so that a stage may go on from it;
+    what another plan left is deleted, and everything for a stage that begins `afresh`. The subfolder `temporary`
+    (checkpoints) is no part of the result, but stays until the manifest is written: until then the stage may still
+    need it.
     """
     with locked(plan.lock):
         working, marker = plan.working, plan.working / "plan.json"
-        if working.exists() and not (marker.is_file() and read_json(marker).get("key") == plan.key):
+        if working.exists() and (afresh or not (marker.is_file() and read_json(marker).get("key") == plan.key)):
             shutil.rmtree(working)
         working.mkdir(parents=True, exist_ok=True)
         write_json(marker, {"key": plan.key, "settings": plan.settings, "inputs": plan.inputs})

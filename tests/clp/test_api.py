@@ -78,7 +78,7 @@ def test_seeds(world) -> None:
         ({"method": "clpp"}, "clpp is unknown"),
         ({"method": "clp-topk", "top_k": 0}, "top_k=0"),
         ({"method": "clp", "weighting": "loud"}, "weighting=loud"),
-        ({"method": "ridge", "ridge": -1.0}, r"ridge=-1.0 is not above 0"),
+        ({"method": "ridge", "ridge": -1.0}, r"ridge=-1.0 makes no sense"),
         ({"method": "ridge", "frequency_power": 0.5}, "needs target-language text"),
         ({"method": "calibrate"}, "needs target-language text"),
         ({"helper": None}, "neither a helper nor a tokenizer"),

@@ -103,7 +103,7 @@ def test_the_method_that_fits_the_world_is_chosen(
 ) -> None:
     ingredients = make(world, family)
     assert sum(len(key.text) > 1 for key in ingredients.keys(ingredients.known)) > 50
-    chosen, why = choose(ingredients, auto(), seed=1)
+    chosen, why, _ = choose(ingredients, auto(), seed=1)
     scores = why["scores"]
     assert chosen.name == why["chosen"] == best and why["why"].startswith(best)
     assert scores[best]["error"] == min(score["error"] for score in scores.values())
@@ -254,7 +254,7 @@ def test_rows_that_make_the_model_overflow_are_not_measured(
 def test_rows_that_are_not_finite_do_not_win(make: Make, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     """A transfer would put the overlap's mean in their place, so that is what is scored."""
     monkeypatch.setitem(methods.METHODS, "clp", filled(value))
-    chosen, why = choose(make("pieces"), auto(candidates=["clp", "fvt"]), seed=1)
+    chosen, why, _ = choose(make("pieces"), auto(candidates=["clp", "fvt"]), seed=1)
     assert chosen.name == "fvt" and why["scores"]["clp"]["error"] == pytest.approx(1, abs=1e-4)
 
 
@@ -267,12 +267,12 @@ def test_norms_are_scored_as_they_will_be(make: Make) -> None:
 
 def test_what_cannot_run_is_left_out_and_told(make: Make, lab: Lab) -> None:
     bare = make("pieces", helper=False)
-    chosen, why = choose(bare, auto(candidates=["clp", "ridge", "focus", "calibrate", "mean", "fvt"]), seed=1)
+    chosen, why, _ = choose(bare, auto(candidates=["clp", "ridge", "focus", "calibrate", "mean", "fvt"]), seed=1)
     assert chosen.name == "fvt" and set(why["scores"]) == {"mean", "fvt"}
     assert set(why["skipped"]) == {"clp", "ridge", "focus", "calibrate"}
     assert "helper" in why["skipped"]["clp"] and "text" in why["skipped"]["focus"]
     # With pieces alone as features ridge needs no helper.
-    chosen, why = choose(bare, auto(candidates=["ridge", "mean"], features=["pieces"]), seed=1)
+    chosen, why, _ = choose(bare, auto(candidates=["ridge", "mean"], features=["pieces"]), seed=1)
     assert chosen.name == "ridge" and why["skipped"] == {}
     with pytest.raises(UserError, match="none can run"):
         choose(bare, auto(candidates=["clp", "ridge"]), seed=1)

@@ -16,6 +16,7 @@ from tiny.original import original_matrix
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 import clp_transfer
+from clp_transfer.clp.transfer import make_problem, solve
 
 GERMAN = "der die das und Haus Straße Baum grün groß Tür über Mädchen fährt schön Wasser Stadt Hund in auf ist"
 ENGLISH = "the a of and house street tree green big door over girl drives fine water city dog in on is Haus Baum"
@@ -151,7 +152,8 @@ def test_half_precision_is_kept(models: Models, tmp_path: Path, name: str) -> No
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert torch.isfinite(model(torch.tensor([new[:20]])).logits).all()
     missing = result.ingredients.overlap.missing
-    expected = result.rows.made["input"].bfloat16()
+    problem = make_problem(result.ingredients, "input", result.method, result.seed)
+    expected = solve(problem).rows.bfloat16()
     assert torch.equal(model.get_input_embeddings().weight[missing], expected)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -11,22 +11,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 
 from clp_transfer.clp.job import MethodConfig
+from clp_transfer.clp.limits import check_ranges
 from clp_transfer.clp.models import Ingredients
 from clp_transfer.clp.result import TransferResult
 from clp_transfer.clp.text import TargetText
 from clp_transfer.clp.transfer import compute_rows
 from clp_transfer.errors import UserError
-
-# What no method looks at twice; the others check their options themselves.
-RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "norms": (lambda value: value in ("keep", "source"), "keep or source"),
-    "share": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
-    "shrink": (lambda value: value >= 0, "0 or more"),
-    "frequency_power": (lambda value: value >= 0, "0 or more"),
-    "folds": (lambda value: value >= 2, "2 or more"),
-} | dict.fromkeys(
-    ("tokens", "batch", "window", "rate", "focus_epochs", "focus_dimension"), (lambda value: value > 0, "more than 0")
-)
 
 
 def transfer(
@@ -83,8 +73,7 @@ def method_config(method: str | MethodConfig, options: dict[str, Any]) -> Method
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             raise UserError(f"method.{name}={value!r} is of a wrong type", f"expected: {expected}")
-        if name in RANGES and value is not None and not RANGES[name][0](value):
-            raise UserError(f"method.{name}={value} makes no sense", f"expected: {RANGES[name][1]}")
+    check_ranges(chosen)
     return chosen
 
 

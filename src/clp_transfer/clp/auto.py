@@ -18,7 +18,7 @@ from clp_transfer.clp.job import AUTO, CALIBRATE, MethodConfig
 from clp_transfer.clp.methods.problem import Problem
 from clp_transfer.clp.models import Ingredients
 from clp_transfer.clp.text import TargetText
-from clp_transfer.clp.transfer import check_needs, compute_rows, make_problem, solve
+from clp_transfer.clp.transfer import TransferRows, check_needs, compute_rows, make_problem, solve
 from clp_transfer.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,10 @@ def choose(
     text: TargetText | None = None,
     validation: TargetText | None = None,
     device: str = "cpu",
-) -> tuple[MethodConfig, dict[str, Any]]:
+) -> tuple[MethodConfig, dict[str, Any], TransferRows | None]:
     """The best of `candidates` and why, with every candidate's scores, and what kept others from running.
+
+    Its rows too, where they had to be made to be measured.
 
     With a validation text the one with the fewest bits per byte before training, else the one with the smallest error
     on hidden rows (`folds` parts of the overlap, each hidden once), averaged over the source's tables. Of equals the
@@ -59,8 +61,9 @@ def choose(
     candidates, skipped = _runnable(ingredients, method, text, validation)
     names = list(candidates)
     scores = dict(zip(names, held_out(ingredients, list(candidates.values()), seed, text, device), strict=True))
+    rows = None
     if validation is not None:
-        scores = _measured(ingredients, candidates, scores, seed, text, validation, device)
+        scores, rows = _measured(ingredients, candidates, scores, seed, text, validation, device)
         judged = {name: _or_infinity(score.bits_per_byte) for name, score in scores.items()}
         praise = "has the fewest bits per byte before training"
     else:
@@ -70,7 +73,7 @@ def choose(
     why = f"{best} {praise} ({judged[best]:.3f})"
     log.info("auto: %s", why)
     found = {name: asdict(score) for name, score in scores.items()}
-    return candidates[best], {"chosen": best, "why": why, "scores": found, "skipped": skipped}
+    return candidates[best], {"chosen": best, "why": why, "scores": found, "skipped": skipped}, rows
 
 
 def _runnable(
@@ -154,10 +157,10 @@ def _measured(
     text: TargetText | None,
     validation: TargetText,
     device: str,
-) -> dict[str, Score]:
+) -> tuple[dict[str, Score], TransferRows | None]:
     """The scores with bits per byte on the first 20 kB of the validation text, in windows of 256 tokens.
 
-    A candidate whose rows make the model overflow keeps None.
+    A candidate whose rows make the model overflow keeps None. Also the rows of the one with the fewest bits.
     """
     from clp_transfer.evaluate.perplexity import measure
 
@@ -165,7 +168,8 @@ def _measured(
     body = load_body(ingredients.source, device, torch.float32)
     window = min(WINDOW, body.positions or WINDOW)
     end = ingredients.target.roles.get("eos", int(ids[-1]))
-    found = {}
+    found: dict[str, Score] = {}
+    fewest, best = math.inf, None
     for name, candidate in candidates.items():
         rows = compute_rows(ingredients, candidate, seed, text=text, device=device)
         install(body.model, rows.input, rows.head, rows.head_bias)
@@ -176,8 +180,10 @@ def _measured(
             found[name] = scores[name]
             continue
         found[name] = replace(scores[name], bits_per_byte=bits)
+        if bits < fewest:
+            fewest, best = bits, rows
         log.info("auto: %s, %.3f bits per byte, error on hidden rows %s", name, bits, scores[name].error)
-    return found
+    return found, best
 
 
 def _lacks(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The helper's directions that the map may use: more cost little, and are noise.
+# The most of the helper's directions that the map uses; it keeps the map small for a wide helper.
 DIRECTIONS = 256
 WARMUP = 10
 FINAL_RATE = 0.05
@@ -62,9 +62,9 @@ def calibrate(
     E⁰ are the rows of the `start` method. φ_t is the helper's row of the token, whitened over the new tokens (at most
     256 directions), its log count in the text and a constant, over the root of their number. A (one per table)
     minimises the model's next-token loss by Adam; its rate rises over 10 steps, stays until 30% of them and falls in a
-    line to 5%. All new rows share A, so rows of tokens that the text lacks move too: trained one by one, rows of rare
-    tokens were measured to get worse. Ours; what it trains is small enough for two cores (SmolLM2-135M, 60,000
-    tokens: about 80 seconds).
+    line to 5%. All new rows share A, so rows of tokens that the text lacks move too; trained one by one, the model was
+    measured to end worse. Ours; what it trains is small enough for two cores (SmolLM2-135M, 60,000 tokens: 67 to
+    142 seconds, by what else the machine did).
 
     A head's bias keeps what the start method made of it. The one method that builds the source's body (bfloat16 where
     the processor multiplies that fast). Raises UserError for a text shorter than one window, for windows longer than
@@ -113,7 +113,7 @@ def _finish(
         "seconds": start.report["seconds"] | {"calibrate": seconds},
     }
     origins = dict.fromkeys(start.origins)
-    return replace(start, input=finished["input"], head=finished.get("head"), made=made, report=report, origins=origins)
+    return replace(start, input=finished["input"], head=finished.get("head"), report=report, origins=origins)
 
 
 def _features(ingredients: Ingredients, text: TargetText) -> Tensor:
@@ -134,7 +134,7 @@ def _tables(ingredients: Ingredients, start: TransferRows, width: int, device: s
     """`input`, and `head` where there is one of its own, each with a map that changes nothing yet."""
     missing = torch.tensor(ingredients.overlap.missing, device=device)
     found = {}
-    for table in start.made:
+    for table in ingredients.tables():
         whole = start.input if table == "input" else start.head
         assert whole is not None
         fixed = whole.float().to(device)

@@ -10,6 +10,7 @@ from clp_transfer.files import sha256_file, sha256_json
 from clp_transfer.manifest import Plan, digest
 
 AUTO, CALIBRATE = "auto", "calibrate"
+LINKS = ("never", "auto")
 
 
 @dataclass
@@ -71,13 +72,24 @@ class MethodConfig:
     def read_options(self) -> dict[str, Any]:
         """The name, and those options that make a difference to this method."""
         full = self.with_defaults()
-        return {"name": self.name} | {option: getattr(full, option) for option in TRANSFERS.get(self.name, ())}
+        return {"name": self.name} | {option: getattr(full, option) for option in self._read()}
+
+    def _read(self) -> list[str]:
+        """The options of this method, and of those that it uses in its turn."""
+        uses = {AUTO: self.candidates, CALIBRATE: [self.start]}
+        pending, seen = [self.name], []
+        while pending:
+            name = pending.pop(0)
+            if name not in seen:
+                seen.append(name)
+                pending += uses.get(name, [])
+        return list(dict.fromkeys(option for name in seen for option in TRANSFERS.get(name, ())))
 
     @property
     def reads_counts(self) -> bool:
         """Whether the method weighs tokens by their counts in the text."""
         power = self.with_defaults().frequency_power or 0.0
-        return power > 0 and "frequency_power" in TRANSFERS.get(self.name, ())
+        return power > 0 and "frequency_power" in self._read()
 
     @property
     def reads_text(self) -> bool:
@@ -103,8 +115,8 @@ TRANSFERS: dict[str, tuple[str, ...]] = {
     "blend": ("share", *FIT),
     "wechsel": ("top_k", "temperature", "vectors", "source_vectors", "dictionary"),
     "focus": ("focus_epochs", "focus_dimension"),
-    AUTO: ("candidates", "folds", "top_k", "temperature", "share", *FIT),
-    CALIBRATE: ("start", "tokens", "batch", "window", "rate", "share", *FIT),
+    AUTO: ("candidates", "folds"),
+    CALIBRATE: ("start", "tokens", "batch", "window", "rate"),
 }
 # Methods that use the helper's rows; the others need only its tokenizer, and so do not depend on its training.
 NEEDS_HELPER = frozenset({"clp", "clp-topk", "ridge", "procrustes", "omp", "blend", CALIBRATE})
@@ -139,8 +151,13 @@ class TransferJob:
 
     def plan(self) -> Plan:
         """The method, the options that it reads, the seed, and the contents of what it reads."""
-        settings = {"method": self.method.read_options(), "seed": self.seed, "pad": self.pad_to_multiple_of}
-        settings["language"] = self.language
+        options = self.method.read_options()
+        settings = {
+            "method": options,
+            "seed": self.seed,
+            "pad": self.pad_to_multiple_of,
+            "language": self.language,
+        }
         inputs = {"source": self._hash(self.source)}
         if self.tokenizer is not None:
             inputs["tokenizer"] = self._hash(self.tokenizer)
@@ -148,10 +165,14 @@ class TransferJob:
             inputs |= {f"helper{i or ''}": self._hash(helper) for i, helper in enumerate(self.helpers)}
         if self.method.reads_text:
             inputs |= {name: _text_hash(path) for name, path in self._texts().items() if path is not None}
-        if self.method.name == "wechsel":
-            files = {name: getattr(self.method, name) for name in ("vectors", "source_vectors", "dictionary")}
-            inputs |= {name: sha256_file(Path(f)) for name, f in files.items() if f and Path(f).is_file()}
+        files = {name: options.get(name) for name in ("vectors", "source_vectors", "dictionary")}
+        inputs |= {name: sha256_file(Path(f)) for name, f in files.items() if f and Path(f).is_file()}
         return Plan("clp", self.out, settings, inputs)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Where and how models are looked for, as `Ingredients.open` takes it."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, "cache": self.cache}
 
     def _texts(self) -> dict[str, Path | None]:
         return {"text": self.text, "validation": self.validation if self.method.name == AUTO else None}

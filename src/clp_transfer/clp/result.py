@@ -18,11 +18,11 @@ from torch import Tensor
 
 from clp_transfer.card import read_licence, write_card
 from clp_transfer.clp.checkpoint.configs import write_configs
-from clp_transfer.clp.checkpoint.rewrite import LINKS, write
+from clp_transfer.clp.checkpoint.rewrite import write
 from clp_transfer.clp.checkpoint.tokenizer import same_tokenizer
 from clp_transfer.clp.checkpoint.verify import verify
 from clp_transfer.clp.checkpoint.weights import listing
-from clp_transfer.clp.job import MethodConfig
+from clp_transfer.clp.job import LINKS, MethodConfig
 from clp_transfer.clp.models import Ingredients
 from clp_transfer.clp.provenance import explain, token_table, write_provenance
 from clp_transfer.clp.transfer import TransferRows, mean_row

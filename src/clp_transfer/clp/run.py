@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,7 @@ def transfer(job: TransferJob) -> dict[str, Any]:
         check_out(job.out, job.overwrite, [path for name in named if (path := Path(name).expanduser()).exists()])
     helpers = ", ".join(str(helper) for helper in job.helpers) or "none"
     log.info("%s: source %s, helper %s", job.method.name, job.source, helpers)
-    with readable_errors(job.out), writing(plan) as working:
-        _clear(working)
+    with readable_errors(job.out), writing(plan, afresh=True) as working:
         if job.method.name == SCRATCH:
             report = write_scratch(job, working)
         else:
@@ -48,9 +46,7 @@ def transfer(job: TransferJob) -> dict[str, Any]:
                 seed=job.seed,
                 language=job.language,
                 device=job.device,
-                revision=job.revision,
-                trust_remote_code=job.trust_remote_code,
-                cache=job.cache,
+                **job.where,
             )
             report = result.write(working, pad_to_multiple_of=job.pad_to_multiple_of, links=job.links)
     log.info("%s: %s %.1f s, %s", job.method.name, _overlap_line(report), time.time() - started, job.out)
@@ -62,15 +58,6 @@ def explain_text(job: TransferJob, text: str) -> str:
     from clp_transfer.clp.checkpoint.tokenizer import load_tokenizer
 
     return explain(read_provenance(job.out), load_tokenizer(job.out, job.trust_remote_code), text)
-
-
-def _clear(working: Path) -> None:
-    """Remove what an interrupted run left: half-written files must not become part of the result."""
-    for path in working.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != "plan.json":
-            path.unlink()
 
 
 def _overlap_line(report: dict[str, Any]) -> str:

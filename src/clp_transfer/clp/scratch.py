@@ -23,9 +23,7 @@ def write_scratch(job: TransferJob, folder: Path) -> dict[str, Any]:
         job.source,
         job.helpers,
         job.tokenizer,
-        revision=job.revision,
-        trust_remote_code=job.trust_remote_code,
-        cache=job.cache,
+        **job.where,
     )
     source, target = opened.source, opened.target
     rows = target.size + (-target.size % job.pad_to_multiple_of if job.pad_to_multiple_of else 0)

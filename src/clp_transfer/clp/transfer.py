@@ -28,15 +28,13 @@ class TransferRows:
     """The target's tables, in the source's dtype.
 
     `input`: [V_t, d_s]. `head`: the same for an untied head, else None. `head_bias`: [V_t], where the head has one.
-    `made`: float32 [missing, d_s], the method's rows by table, before they were rounded to that dtype. `report`: what
-    was done. `origins`: for each table a function of k that names, for every missing token, the k source tokens with
-    the largest weights; None where the rows are no combination of source rows.
+    `report`: what was done. `origins`: for each table a function of k that names, for every missing token, the k
+    source tokens with the largest weights; None where the rows are no combination of source rows.
     """
 
     input: Tensor
     head: Tensor | None
     head_bias: Tensor | None
-    made: dict[str, Tensor]
     report: dict[str, Any]
     origins: dict[str, Callable[[int], Origins] | None]
 
@@ -61,16 +59,21 @@ def compute_rows(
     if method.name == AUTO:
         from clp_transfer.clp.auto import choose
 
-        chosen, why = choose(ingredients, method, seed, text=text, validation=validation, device=device)
-        rows = compute_rows(ingredients, chosen, seed, text=text, device=device)
+        chosen, why, found = choose(ingredients, method, seed, text=text, validation=validation, device=device)
+        rows = found or compute_rows(ingredients, chosen, seed, text=text, device=device)
         return replace(rows, report=rows.report | {"auto": why})
     if method.name == CALIBRATE:
         from clp_transfer.clp.calibrate import calibrate
 
-        start = compute_rows(ingredients, replace(method, name=method.start), seed, text=text, device=device)
+        rows = compute_rows(ingredients, replace(method, name=method.start), seed, text=text, device=device)
         assert text is not None  # check_needs
-        return calibrate(ingredients, start, method, seed, text, device) if ingredients.overlap.missing else start
-    return _rows(ingredients, method, seed, text, device)
+        if ingredients.overlap.missing:
+            rows = calibrate(ingredients, rows, method, seed, text, device)
+    else:
+        rows = _rows(ingredients, method, seed, text, device)
+    if text is None or not method.reads_text:
+        return rows
+    return replace(rows, report=rows.report | {"text": text.sizes()})
 
 
 def check_needs(ingredients: Ingredients, method: MethodConfig, text: TargetText | None) -> None:
@@ -121,27 +124,26 @@ def _rows(
     report: dict[str, Any] = {"overlap": overlap.as_dict(), "diagnostics": {}, "warnings": [], "norms": {}}
     report["seconds"] = {}
     finished: dict[str, Tensor] = {}
-    made: dict[str, Tensor] = {}
     origins: dict[str, Callable[[int], Origins] | None] = {}
     for table in ingredients.tables():
         started = time.perf_counter()
         stored = ingredients.source.table(getattr(layout, table))
         if overlap.identical:
-            finished[table], made[table], origins[table] = stored.all(), torch.zeros(0, stored.width), None
+            finished[table], origins[table] = stored.all(), None
             continue
         problem = make_problem(ingredients, table, method, seed, text, device)
         solution = solve(problem)
-        made[table], origins[table] = solution.rows.cpu(), solution.origins
-        finished[table] = _assemble(ingredients, problem, stored.dtype, made[table])
+        made, origins[table] = solution.rows.cpu(), solution.origins
+        finished[table] = _assemble(ingredients, problem, stored.dtype, made)
         prefix = "" if table == "input" else f"{table}_"
         report["diagnostics"] |= {f"{prefix}{name}": value for name, value in solution.diagnostics.items()}
         report["warnings"] += solution.warnings
-        report["norms"] |= _norms(prefix, problem, made[table])
+        report["norms"] |= _norms(prefix, problem, made)
         report["seconds"][table] = round(time.perf_counter() - started, 3)
     for warning in report["warnings"]:
         log.warning("%s: %s", method.name, warning)
     bias = _take_bias(ingredients, finished)
-    return TransferRows(finished["input"], finished.get("head"), bias, made, report, origins)
+    return TransferRows(finished["input"], finished.get("head"), bias, report, origins)
 
 
 def make_problem(

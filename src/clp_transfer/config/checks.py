@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from clp_transfer.clp.job import LINKS
+from clp_transfer.clp.limits import check_ranges
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 
@@ -24,16 +26,6 @@ POSITIVE = (
     "evaluate.step0_bytes",
     "train.threads",
     "evaluate.threads",
-    "method.top_k",
-    "method.temperature",
-    "method.ridge",
-    "method.atoms",
-    "method.tokens",
-    "method.batch",
-    "method.window",
-    "method.rate",
-    "method.focus_epochs",
-    "method.focus_dimension",
     "transfer.pad_to_multiple_of",
     "optim.lr",
     "optim.eps",
@@ -41,24 +33,15 @@ POSITIVE = (
     "pipeline.workers",
     "tuning_tokens",
 )
-AT_LEAST_0 = ("method.frequency_power", "method.shrink")
-CHOICES = {
-    "method.weighting": ("plain", "softmax", "sparsemax"),
-    "method.negative": ("keep", "cut"),
-    "method.norms": ("keep", "source"),
-    "transfer.links": ("never", "auto"),
-}
-SHARES = ("method.share", "optim.warmup_share", "optim.min_lr_ratio")
+SHARES = ("optim.warmup_share", "optim.min_lr_ratio")
 WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
 
 
 def check(config: Config) -> None:
     """Raise UserError for the first value out of its range: its key, the value, what was expected."""
+    check_ranges(config.method)
     _each(config, POSITIVE, lambda value: value > 0, "more than 0")
-    _each(config, ("method.folds",), lambda value: value >= 2, "2 or more")
-    _each(config, AT_LEAST_0, lambda value: value >= 0, "0 or more")
-    for key, choices in CHOICES.items():
-        _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(choices))
+    _each(config, ("transfer.links",), lambda value: value in LINKS, " or ".join(LINKS))
     _each(config, ("helper",), _is_helper, "a model, or a list of models with one tokenizer")
     _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
     _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -38,8 +37,7 @@ def prepare(job: PrepareJob) -> None:
     and a corpus too small for its split, vocabulary or task.
     """
     check(job.data)
-    with manifest.writing(job.plan()) as working:
-        _clear(working)
+    with manifest.writing(job.plan(), afresh=True) as working:
         folder = DataFolder(working)
         wheels = _fetch_all(job)
         statistics: dict[str, Any] = {"corpora": {}, "packs": {}}
@@ -59,15 +57,6 @@ def _timed(what: str) -> Iterator[list[str]]:
     started, outcome = time.perf_counter(), list[str]()
     yield outcome
     log.info("%s: %s (%.1f s)", what, ", ".join(outcome) or "done", time.perf_counter() - started)
-
-
-def _clear(working: Path) -> None:
-    """Delete what an interrupted run left: every step is quick, so none is gone on from."""
-    for path in working.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != "plan.json":
-            path.unlink()
 
 
 def _fetch_all(job: PrepareJob) -> dict[str, Path]:

@@ -75,7 +75,7 @@ def test_keys_are_what_decoding_in_context_adds(each) -> None:
             continue
         if (each.kind is Kind.WORDPIECE and text == "你") or text == "好":
             continue  # set apart by the pre-tokenizer; the decoder puts a space there
-        assert decode([before, index]) == decode([before]) + text, each.token(index)
+        assert decode([before, index]) == decode([before]) + text, each.tokens[index]
         checked += 1
     assert checked > 60
 

@@ -16,7 +16,7 @@ def test_every_id_is_special_ordinary_or_a_gap(each) -> None:
     assert set(each.keys) | set(each.special.values()) == set(range(each.size))
     assert not set(each.keys) & set(each.special.values())
     assert each.gaps == []
-    assert all(each.tokenizer.convert_ids_to_tokens(i) == each.token(i) for i in range(each.size))
+    assert all(each.tokenizer.convert_ids_to_tokens(i) == each.tokens[i] for i in range(each.size))
 
 
 def test_roles_are_the_tokenizers(each) -> None:

@@ -8,30 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.clp.checkpoint.configs import CONFIG, GENERATION, LICENCES
+from clp_transfer.clp.checkpoint.tokenizer import FILES
 from clp_transfer.clp.checkpoint.weights import FORMATS, listing
 from clp_transfer.errors import UserError
 from clp_transfer.files import locked, publish, sha256_json
 
 log = logging.getLogger(__name__)
 
-SMALL = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer*.json",
-    "*.model",
-    "*.tiktoken",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "README.md",
-    "LICENSE*",
-    "LICENCE*",
-    "NOTICE*",
-    "USE_POLICY*",
-)
+SMALL = (CONFIG, GENERATION, *FILES, "README.md", *LICENCES)
 SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

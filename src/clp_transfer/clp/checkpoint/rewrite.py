@@ -14,10 +14,10 @@ from clp_transfer.clp.checkpoint.entry import Entry, lay_out, make_header
 from clp_transfer.clp.checkpoint.layout import Layout
 from clp_transfer.clp.checkpoint.ranges import check_space, copy_range, explained, place, write_all
 from clp_transfer.clp.checkpoint.weights import INDEX, SAFETENSORS, Weights, as_bytes, torch_dtype
+from clp_transfer.clp.job import LINKS
 from clp_transfer.errors import UserError
 from clp_transfer.files import write_json
 
-LINKS = ("never", "auto")
 BLOCK = 16 << 20  # bytes of a new table that are converted at once
 
 

@@ -88,11 +88,6 @@ class Table:
         for first in range(0, count, step):
             yield first, self._read(first, min(first + step, count))
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """The real rows from front to back: (id of the block's first row, float32 [n, width])."""
-        for first, block in self._stored():
-            yield first, block.float()
-
     def spread(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (by n - 1) of the real rows per dimension, [width] each, float64. One pass."""
         count, mean, squares = 0, torch.zeros(self.width, dtype=torch.float64), torch.zeros(self.width).double()

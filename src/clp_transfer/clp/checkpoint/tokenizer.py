@@ -25,8 +25,8 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template*",
-    "tokenization_*.py",
 )
+CODE_FILES = ("tokenization_*.py",)
 CONFIG = "tokenizer_config.json"
 GENERIC = "PreTrainedTokenizerFast"
 MODULE = "tokenization_generic"
@@ -47,7 +47,7 @@ PROBE = (
 
 def copy_tokenizer(folder: Path, out: Path) -> int:
     """Copy the tokenizer's files and nothing of the model; returns how many there were."""
-    return copy_files(folder, out, FILES)
+    return copy_files(folder, out, FILES + CODE_FILES)
 
 
 def copy_files(folder: Path, out: Path, patterns: tuple[str, ...]) -> int:

@@ -65,10 +65,6 @@ class Vocabulary:
             tokenizer, name, kind, keys, special, frozenset(added), _roles(tokenizer, ids), tokens, max(tokens) + 1
         )
 
-    def token(self, index: int) -> str:
-        """The vocabulary's own string of an id; raises KeyError for an id that no token has."""
-        return self.tokens[index]
-
     @cached_property
     def ids(self) -> dict[str, int]:
         """The id of every token string."""
