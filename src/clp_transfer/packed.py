@@ -9,7 +9,7 @@ harness). `<prefix>.json`: the totals, the tokenizer's hash and the end-of-text 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,13 @@ class PackedCorpus:
     def eos_id(self) -> int:
         """The id of the end-of-text token that closes every document."""
         return int(self.info["eos_id"])
+
+    def iter_documents(self) -> Iterator[NDArray[Any]]:
+        """The token ids of each document, without its end-of-text."""
+        start = 0
+        for end in self.documents[:, END]:
+            yield self.tokens[start : end - 1]
+            start = int(end)
 
     def head(self, max_bytes: int | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """The first whole documents of at most `max_bytes` UTF-8 bytes (all for None): tokens and their index."""

@@ -16,6 +16,7 @@ def _choice(*values: str) -> Range:
 
 
 POSITIVE: Range = (lambda value: value > 0, "more than 0")
+A_COUNT: Range = (lambda value: value >= 1, "1 or more")
 NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
 RANGES: dict[str, Range] = {
     "weighting": _choice("plain", "softmax", "sparsemax"),
@@ -25,8 +26,8 @@ RANGES: dict[str, Range] = {
     "folds": (lambda value: value >= 2, "2 or more"),
     "shrink": NOT_NEGATIVE,
     "frequency_power": NOT_NEGATIVE,
-    **dict.fromkeys(("top_k", "temperature", "ridge", "atoms", "tokens", "batch", "window", "rate"), POSITIVE),
-    **dict.fromkeys(("focus_epochs", "focus_dimension"), POSITIVE),
+    **dict.fromkeys(("temperature", "ridge", "rate"), POSITIVE),
+    **dict.fromkeys(("top_k", "atoms", "tokens", "batch", "window", "focus_epochs", "focus_dimension"), A_COUNT),
 }
 
 

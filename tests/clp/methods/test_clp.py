@@ -13,7 +13,6 @@ from clp_transfer.clp import methods
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.clp.methods import amplification, clp
 from clp_transfer.clp.methods.problem import Problem
-from clp_transfer.errors import UserError
 
 Make = Callable[..., Problem]
 
@@ -179,18 +178,3 @@ def test_clp_topk_is_a_softmax_over_the_nearest(make: Make, cosines: Callable[..
 def test_clp_topk_with_fewer_tokens_than_k(problem: Problem, with_helper: Callable[..., Problem]) -> None:
     few = with_helper(problem, known=problem.known.helper[:3])
     assert torch.isfinite(methods.get("clp-topk")(few).rows).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "named"),
-    [
-        ("clp", {"weighting": "Softmax"}, "sparsemax"),
-        ("clp", {"negative": "drop"}, "cut"),
-        ("clp", {"top_k": 0}, "top_k=0"),
-        ("clp-topk", {"temperature": 0.0}, "temperature=0"),
-        ("omp", {"atoms": 0}, "atoms=0"),
-    ],
-)
-def test_options_that_make_no_sense_are_named(make: Make, name: str, options: dict, named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        methods.get(name)(make(**options))

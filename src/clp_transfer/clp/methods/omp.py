@@ -8,7 +8,6 @@ from torch import Tensor
 from clp_transfer.clp.methods.neighbours import BLOCK, Index
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.clp.methods.weighting import combine, listed
-from clp_transfer.errors import UserError
 
 # Elements of the chosen atoms of a batch of tokens: 256 MB in float32.
 BATCH = 2**26
@@ -30,8 +29,6 @@ def solve(problem: Problem) -> Solution:
     """
     known, wanted = problem.known.helper, problem.wanted.helper
     index = Index(known)
-    if problem.options.atoms < 1:
-        raise UserError(f"method.atoms={problem.options.atoms} leaves no token", "choose 1 or more, such as 64")
     atoms = min(problem.options.atoms, len(known))
     size = max(1, min(BATCH // max(1, atoms * known.shape[1]), BLOCK // max(1, len(known))))
     found = [pursue(index, block, atoms) for block in wanted.split(size)]

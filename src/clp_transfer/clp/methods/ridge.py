@@ -27,11 +27,9 @@ def solve(problem: Problem) -> Solution:
     features' mean variance; null chooses it by the leave-one-out error, which has a closed form. v_o is the
     token's count in the text, plus one, to the power `frequency_power`, as a share; the means μ are weighted by it.
 
-    Raises UserError for features that there are not and for a penalty that is not above 0.
+    Raises UserError for features that there are not.
     """
     options = problem.options
-    if options.ridge is not None and not options.ridge > 0:
-        raise UserError(f"method.ridge={options.ridge} is not above 0", "choose a number such as 0.1, or null")
     known, wanted = _features(problem)
     weights = _weights(problem)
     mean_x, mean_y = weights @ known, weights.float() @ problem.source

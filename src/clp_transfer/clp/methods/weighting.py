@@ -11,13 +11,10 @@ from torch.nn.functional import embedding_bag
 
 from clp_transfer.clp.methods.neighbours import Index, blocks
 from clp_transfer.clp.methods.problem import Origins
-from clp_transfer.errors import UserError
 
 # So many of the largest weights of a row are kept for the report, where all tokens take part in it.
 KEPT = 32
 CACHED = 2**18
-KINDS = ("plain", "softmax", "sparsemax")
-SIGNS = ("keep", "cut")
 
 
 @dataclass(frozen=True)
@@ -33,16 +30,6 @@ class Weighting:
     temperature: float = 0.1
     negative: str = "keep"
     top_k: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises UserError for values that make no sense."""
-        for option, value, choices in (("weighting", self.kind, KINDS), ("negative", self.negative, SIGNS)):
-            if value not in choices:
-                raise UserError(f"method.{option}={value} is unknown", f"choose one of {', '.join(choices)}")
-        if self.temperature <= 0:
-            raise UserError(f"method.temperature={self.temperature} is not above 0", "choose a number such as 0.1")
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"method.top_k={self.top_k} leaves no token", "choose 1 or more, or null")
 
     def of(self, cosines: Tensor) -> Tensor:
         """Weights that sum to one along the last dimension; plain ones that sum to exactly zero become zeros."""
