@@ -28,8 +28,8 @@ def overrides(folder: Path) -> list[str]:
     tokenizer = train_bpe(["the river under a bridge der Fluss über die Brücke"] * 3, 280, name="model")
     write_gguf(folder / "model.gguf", make_llama(280), tokenizer)
     wheels = {
-        "corpora.en.wheel": write_wheel(cache, "leads-en", "leads.json", leads()),
-        "corpora.de.wheel": write_wheel(cache, "words-de", "glosses.gz", dictionary(500)),
+        "corpora.en.sources.wikipedia.wheel": write_wheel(cache, "leads-en", "leads.json", leads()),
+        "corpora.de.sources.wiktionary.wheel": write_wheel(cache, "words-de", "glosses.gz", dictionary(500)),
         "models.smollm2": write_wheel(cache, "model-en", "model.gguf", (folder / "model.gguf").read_bytes()),
     }
     fields = [f"data.{at}.{k}={v}" for at, wheel in wheels.items() for k, v in vars(wheel).items() if k != "licence"]

@@ -26,6 +26,7 @@ from clp_transfer.errors import UserError
 from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, write_json
 
 NAME = "manifest.json"
+MOST_CHANGES, SHOWN = 6, 60
 _HASHES: dict[tuple[int, ...], str] = {}
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "lm_eval", "numpy")
 
@@ -130,6 +131,29 @@ def _hash(path: Path) -> str:
     if key not in _HASHES:
         _HASHES[key] = sha256_file(path)
     return _HASHES[key]
+
+
+def refuse_another(plan: Plan) -> None:
+    """Raise UserError where another plan's result, or the beginning of it, stands where this one's would."""
+    for folder, name in ((plan.out, NAME), (plan.working, "plan.json")):
+        record = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(record, dict) and record.get("key") not in (None, plan.key):
+            changes = [
+                *_changes(record.get("settings", {}), plan.settings),
+                *_changes(record.get("inputs", {}), plan.inputs),
+            ]
+            raise UserError(
+                f"{folder} was made with other settings or files:\n    " + "\n    ".join(changes[:MOST_CHANGES]),
+                "choose another name= to keep both, or replace it with overwrite=true",
+            )
+
+
+def _changes(there: Any, now: Any, where: str = "") -> list[str]:
+    """What differs between two trees of JSON values, a line each."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = [*there, *(key for key in now if key not in there)]
+        return [line for key in keys for line in _changes(there.get(key), now.get(key), f"{where}.{key}".lstrip("."))]
+    return [] if there == now else [f"{where}: {str(there)[:SHOWN]} there, {str(now)[:SHOWN]} now"]
 
 
 @contextmanager

@@ -8,12 +8,13 @@ harness). `<prefix>.json`: the totals, the tokenizer's hash and the end-of-text 
 
 from __future__ import annotations
 
-import re
+import io
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,13 @@ from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, write_json
 
 END, BYTES, WORDS = 0, 1, 2
+TOTALS = ("tokens", "documents", "bytes", "words")
+INDEX = np.dtype("<i8")
 
 
 def count_words(text: str) -> int:
-    """Words as the paper's harness counts them, empty strings included."""
-    return len(re.split(r"\s+", text))
+    """Words as the paper's harness counts them: `len(re.split(r"\\s+", text))`, so empty strings at the ends too."""
+    return len(text.split()) + text[:1].isspace() + text[-1:].isspace() or 1
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class PackedCorpus:
 
     @cached_property
     def documents(self) -> NDArray[np.int64]:
-        """The index, int64 [documents, 3]: end offset in tokens, UTF-8 bytes, words."""
-        return np.load(self.prefix.with_suffix(".docs.npy"))
+        """The index, int64 [documents, 3]: end offset in tokens, UTF-8 bytes, words; memory-mapped too."""
+        return np.load(self.prefix.with_suffix(".docs.npy"), mmap_mode="r")
 
     @property
     def eos_id(self) -> int:
@@ -84,6 +87,103 @@ class PackedCorpus:
         return self.tokens[: self.documents[count - 1, END]], self.documents[:count]
 
 
+class PackWriter:
+    """Appends documents to a pack, batch by batch; memory does not grow with the pack.
+
+    `totals` are those of documents that an earlier writer has appended and synced: what it wrote after them is cut
+    off, and the pack goes on from there. A context manager that closes the files.
+    """
+
+    def __init__(
+        self, prefix: Path, *, eos_id: int, vocab_size: int, tokenizer: str, totals: dict[str, int] | None = None
+    ) -> None:
+        self.prefix, self.dtype = prefix, token_dtype(vocab_size)
+        self.totals = dict(totals or dict.fromkeys(TOTALS, 0))
+        self._eos_id = eos_id
+        self._about = {"dtype": self.dtype.str, "eos_id": eos_id, "vocab_size": vocab_size, "tokenizer": tokenizer}
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        prefix.with_suffix(".json").unlink(missing_ok=True)  # written last: without it there is no pack
+        tokens, index = _sizes(self.totals, self.dtype)
+        self._tokens = _open_at(prefix.with_suffix(".bin"), tokens)
+        self._index = _open_at(prefix.with_suffix(".docs.npy"), index)
+
+    @staticmethod
+    def can_go_on(prefix: Path, totals: dict[str, int], vocab_size: int) -> bool:
+        """Whether the files hold everything that `totals` counts."""
+        files = prefix.with_suffix(".bin"), prefix.with_suffix(".docs.npy")
+        sizes = _sizes(totals, token_dtype(vocab_size))
+        return all(file.is_file() and file.stat().st_size >= size for file, size in zip(files, sizes, strict=True))
+
+    def append(self, ids: NDArray[Any], lengths: NDArray[Any], sizes: NDArray[Any], words: NDArray[Any]) -> None:
+        """Append documents: their ids end to end, and each one's length in tokens, UTF-8 bytes and words.
+
+        Raises ValueError for an id that the pack's dtype cannot hold.
+        """
+        if len(ids) and ids.max() > np.iinfo(self.dtype).max:
+            raise ValueError(f"token id {ids.max()} in a pack of {self._about['vocab_size']} entries")
+        ends = np.cumsum(lengths)
+        self._tokens.write(np.insert(ids, ends, self._eos_id).astype(self.dtype).tobytes())
+        ends += np.arange(1, len(lengths) + 1) + self.totals["tokens"]
+        self._index.write(np.stack([ends, sizes, words], axis=1).astype(INDEX).tobytes())
+        added = (len(ids) + len(lengths), len(lengths), int(np.sum(sizes)), int(np.sum(words)))
+        self.totals = {name: self.totals[name] + count for name, count in zip(TOTALS, added, strict=True)}
+
+    def sync(self) -> None:
+        """Flush to the disk: after this, `totals` is a place to go on from."""
+        for file in (self._tokens, self._index):
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, **more: Any) -> dict[str, Any]:
+        """Complete the index, write `<prefix>.json`; returns its content: totals, format, and `more`.
+
+        Raises UserError for no documents.
+        """
+        if not self.totals["documents"]:
+            raise UserError(f"no documents to write to {self.prefix}", "check the corpus: it may be empty")
+        self._index.seek(0)
+        self._index.write(_index_header(self.totals["documents"]))
+        self.sync()
+        info = {**self.totals, **self._about, **more}
+        write_json(self.prefix.with_suffix(".json"), info)
+        return info
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._tokens.close()
+        self._index.close()
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest of uint16 and uint32 that holds ids below `vocab_size`."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def _index_header(documents: int) -> bytes:
+    """The start of an index file; numpy pads it, so its length is the same for any number of documents."""
+    file = io.BytesIO()
+    about = {"descr": INDEX.str, "fortran_order": False, "shape": (documents, 3)}
+    np.lib.format.write_array_header_1_0(file, about)
+    return file.getvalue()
+
+
+def _sizes(totals: dict[str, int], dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Bytes of the token file and of the index."""
+    index = len(_index_header(0)) + totals["documents"] * 3 * INDEX.itemsize
+    return totals["tokens"] * dtype.itemsize, index
+
+
+def _open_at(path: Path, size: int) -> BinaryIO:
+    """Open for writing at `size`: what comes after it is cut off, what is missing (an index's header) is zeros."""
+    path.touch()
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
 def write_pack(
     prefix: Path,
     documents: Iterable[tuple[str, list[int]]],
@@ -96,28 +196,8 @@ def write_pack(
 
     `tokenizer` is the content hash of the tokenizer that made the ids. Raises UserError for no documents.
     """
-    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    index: list[tuple[int, int, int]] = []
-    position = 0
-    with prefix.with_suffix(".bin").open("wb") as file:
+    with PackWriter(prefix, eos_id=eos_id, vocab_size=vocab_size, tokenizer=tokenizer) as writer:
         for text, ids in documents:
-            file.write(np.asarray([*ids, eos_id], dtype=dtype).tobytes())
-            position += len(ids) + 1
-            index.append((position, len(text.encode()), count_words(text)))
-    if not index:
-        raise UserError(f"no documents to write to {prefix}", "check the corpus: it may be empty")
-    table = np.asarray(index, dtype=np.int64)
-    np.save(prefix.with_suffix(".docs.npy"), table)
-    info = {
-        "tokens": position,
-        "documents": len(index),
-        "bytes": int(table[:, BYTES].sum()),
-        "words": int(table[:, WORDS].sum()),
-        "dtype": dtype.str,
-        "eos_id": eos_id,
-        "vocab_size": vocab_size,
-        "tokenizer": tokenizer,
-    }
-    write_json(prefix.with_suffix(".json"), info)
-    return info
+            one = (np.array([value]) for value in (len(ids), len(text.encode()), count_words(text)))
+            writer.append(np.asarray(ids, dtype=np.int64), *one)
+        return writer.finish()

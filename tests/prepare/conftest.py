@@ -15,6 +15,7 @@ from clp_transfer.prepare.job import (
     DomainTaskConfig,
     PackConfig,
     PrepareJob,
+    SourceConfig,
     TokenizerConfig,
     WheelConfig,
 )
@@ -28,13 +29,18 @@ def make_wheel(tmp_path: Path) -> MakeWheel:
     return partial(write_wheel, tmp_path / "cache")
 
 
+def corpus(reader: str, wheel: WheelConfig, validation_bytes: int) -> CorpusConfig:
+    """A corpus of one wheel."""
+    return CorpusConfig({"wheel": SourceConfig(reader, wheel)}, validation_bytes=validation_bytes)
+
+
 @pytest.fixture
 def job(tmp_path: Path, make_wheel: MakeWheel) -> PrepareJob:
     """A complete small job: two corpora, two tokenizers, three packs, the labelled task."""
     data = DataConfig(
         corpora={
-            "en": CorpusConfig("wikipedia_leads", make_wheel("leads-en", "data/leads.json", leads()), 2_000),
-            "de": CorpusConfig("wiktionary", make_wheel("words-de", "data/glosses.txt.gz", dictionary()), 3_000),
+            "en": corpus("wikipedia_leads", make_wheel("leads-en", "data/leads.json", leads()), 2_000),
+            "de": corpus("wiktionary", make_wheel("words-de", "data/glosses.txt.gz", dictionary()), 3_000),
         },
         tokenizers={"source": TokenizerConfig("en", 320), "target": TokenizerConfig("de", 340)},
         packs={

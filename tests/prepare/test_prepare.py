@@ -11,11 +11,17 @@ from transformers import AutoTokenizer
 from clp_transfer import manifest
 from clp_transfer.errors import UserError
 from clp_transfer.packed import PackedCorpus
-from clp_transfer.prepare.job import DataFolder, PackConfig, PrepareJob, TokenizerConfig
+from clp_transfer.prepare import run as module
+from clp_transfer.prepare.chunks import chunk_paths, read_chunk
+from clp_transfer.prepare.job import CorpusConfig, DataFolder, PackConfig, PrepareJob, SourceConfig, TokenizerConfig
 from clp_transfer.prepare.run import prepare
 
 
 def rows(path: Path) -> list[dict]:
+    """JSON lines, or the documents of a folder of chunks."""
+    if path.is_dir():
+        pairs = (pair for chunk in chunk_paths(path) for pair in read_chunk(chunk))
+        return [{"id": i, "text": t} for ids, texts in pairs for i, t in zip(ids, texts, strict=True)]
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -79,17 +85,58 @@ def test_two_runs_are_byte_identical_and_another_seed_is_not(job: PrepareJob, fo
     first, again, other = (manifest.read(p)["files"] for p in (job.out, tmp_path / "again", tmp_path / "other"))
     assert first == again
     assert first.keys() == other.keys()
-    assert first["corpora/de/validation.jsonl"] != other["corpora/de/validation.jsonl"]
+    assert first["corpora/de/validation/000000.parquet"] != other["corpora/de/validation/000000.parquet"]
 
 
-def test_leftovers_of_an_interrupted_run_do_not_get_into_the_result(job: PrepareJob, monkeypatch):
-    with pytest.raises(KeyboardInterrupt), manifest.writing(job.plan()) as working:
-        (working / "corpora" / "old").mkdir(parents=True)
-        (working / "tmpabc").write_text("half")
+def test_a_folder_of_another_config_is_refused_until_it_may_be_replaced(job: PrepareJob, folder: DataFolder):
+    before = manifest.read(job.out)
+    job.data.tokenizers["target"].vocab_size = 330
+    with pytest.raises(UserError, match=r"data\.tokenizers\.target\.vocab_size: 340 there, 330 now") as error:
+        prepare(job)
+    assert "overwrite=true" in error.value.remedy and manifest.read(job.out) == before
+    prepare(replace(job, overwrite=True))
+    assert manifest.is_complete(job.plan())
+
+
+def test_what_another_config_has_begun_is_refused_too(job: PrepareJob):
+    with pytest.raises(KeyboardInterrupt), manifest.writing(replace(job, seed=8).plan()):
         raise KeyboardInterrupt
+    with pytest.raises(UserError, match="seed: 8 there, 7 now"):
+        prepare(job)
+
+
+def test_a_changed_file_is_noticed(job: PrepareJob, tmp_path: Path):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"der Fluss {i}"}) + "\n" for i in range(300)))
+    job.data.corpora["de"] = CorpusConfig({"files": SourceConfig(files=[str(texts)])}, validation_bytes=500)
+    job.data.domain_task = None
+    job.data.tokenizers["target"].vocab_size = 260
     prepare(job)
-    assert not (job.out / "tmpabc").exists()
-    assert not (job.out / "corpora" / "old").exists()
+    assert manifest.is_complete(replace(job).plan())
+    texts.write_text(texts.read_text() + json.dumps({"text": "noch ein Fluss"}) + "\n")
+    with pytest.raises(UserError, match=r"texts\.jsonl: [0-9a-f]+ there, [0-9a-f]+ now"):
+        prepare(replace(job))
+
+
+@pytest.mark.parametrize("step", ["corpus de", "tokenizer source", "tokenizer target", "pack de-target validation"])
+def test_killed_after_any_step_it_goes_on_and_ends_the_same(job: PrepareJob, tmp_path: Path, monkeypatch, step: str):
+    once, made = module._Stage._once, []
+
+    def dying(self, name, make):
+        found = once(self, name, lambda: made.append(name) or make())
+        if name == step:
+            raise KeyboardInterrupt
+        return found
+
+    prepare(replace(job, out=tmp_path / "whole"))
+    monkeypatch.setattr(module._Stage, "_once", dying)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(job)
+    before = [*made]
+    step = ""
+    prepare(job)
+    assert not set(before) & set(made[len(before) :])
+    assert manifest.read(job.out)["files"] == manifest.read(tmp_path / "whole")["files"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +149,18 @@ def test_leftovers_of_an_interrupted_run_do_not_get_into_the_result(job: Prepare
         (lambda d: d.tokenizers.update(x=TokenizerConfig("fr")), "tokenizer x names the corpus 'fr'"),
         (lambda d: setattr(d.domain_task, "corpus", "fr"), "domain_task names the corpus 'fr'"),
         (lambda d: setattr(d.domain_task, "labels", []), "no labels"),
-        (lambda d: setattr(d.corpora["de"], "reader", "oscar"), "unknown reader 'oscar'"),
+        (lambda d: setattr(d.corpora["de"].sources["wheel"], "reader", "oscar"), "corpus de names the reader 'oscar'"),
+        (lambda d: setattr(d.corpora["de"], "split", "random"), "corpus de names the split 'random'"),
+        (lambda d: setattr(d.corpora["de"], "split", "in_order"), "train has no size"),
+        (lambda d: setattr(d.corpora["de"].clean, "broken", "skip"), "the clean.broken 'skip'"),
+        (lambda d: setattr(d.corpora["de"].clean, "ngram", 0), "clean.ngram=0"),
+        (lambda d: d.corpora["de"].sources.clear(), "corpus de has no sources"),
+        (
+            lambda d: setattr(d.tokenizers["target"], "vocab_size", None),
+            "names the tokenizer to be like",
+        ),
+        (lambda d: setattr(d.tokenizers["target"], "pre_tokenizer", "bert"), "the pre_tokenizer 'bert'"),
+        (lambda d: setattr(d, "encoder", "fast"), "data.encoder names the encoder 'fast'"),
         (lambda d: d.corpora.clear(), "no corpora"),
     ],
 )
@@ -115,7 +173,7 @@ def test_names_that_do_not_exist_are_refused_before_any_work(job: PrepareJob, ch
 
 
 def test_a_corpus_without_text_is_refused_and_nothing_is_published(job: PrepareJob, make_wheel):
-    job.data.corpora["en"].wheel = make_wheel("empty", "data/leads.json", b"{}")
+    job.data.corpora["en"].sources["wheel"].wheel = make_wheel("empty", "data/leads.json", b"{}")
     with pytest.raises(UserError, match="corpus en is empty"):
         prepare(job)
     assert not job.out.exists()
@@ -123,7 +181,7 @@ def test_a_corpus_without_text_is_refused_and_nothing_is_published(job: PrepareJ
 
 def test_a_failed_run_leaves_the_former_result_alone(job: PrepareJob, folder: DataFolder):
     before = manifest.read(job.out)
-    job.data.tokenizers["target"].vocab_size = 50_000
+    job.data.tokenizers["target"].vocab_size, job.overwrite = 50_000, True
     with pytest.raises(UserError, match="tokenizer target: vocab_size=50000"):
         prepare(job)
     assert manifest.read(job.out) == before

@@ -83,12 +83,12 @@ def record(tokens: int, bits: float) -> dict[str, Any]:
 
 
 def statistics() -> dict[str, Any]:
-    source = {"package": "some-texts", "version": "1.2.3", "sha256": "ab" * 32, "licence": "CC BY-SA 4.0"}
+    source = {"name": "some-texts 1.2.3: texts.gz", "fingerprint": "sha256:" + "ab" * 32, "licence": "CC BY-SA 4.0"}
     split = {"documents": 10, "bytes": 4000}
     pack = {**split, "tokens": 1000, "words": 700, "bytes_per_token": 4.0, "tokens_per_word": 1.43}
     overlap = {"shared": 3000, "of_first": 8192, "of_second": 8192, "share_of_second": 0.366}
     return {
-        "corpora": {"de": {"train": split, "validation": split, "left_out": {}, "source": source}},
+        "corpora": {"de": {"train": split, "validation": split, "left_out": {}, "sources": [source]}},
         "packs": {"de": {"train": pack, "validation": pack}},
         "overlap": {"en-de": overlap},
     }

@@ -64,7 +64,9 @@ def own_model(config: Config, run: str) -> RunFolder:
 
 def prepare_job(config: Config) -> PrepareJob:
     """The job of `prepare.py`."""
-    return PrepareJob(config.data, data_folder(config).root, Path(config.paths.cache), config.seed)
+    return PrepareJob(
+        config.data, data_folder(config).root, Path(config.paths.cache), config.seed, config.overwrite, config.cluster
+    )
 
 
 def transfer_job(config: Config) -> TransferJob:
@@ -156,7 +158,8 @@ def data_language(config: Config) -> str:
     pack = config.data.packs.get(config.pack)
     if pack is None:
         raise UserError(f"pack={config.pack} is not in data.packs", f"choose one of {', '.join(config.data.packs)}")
-    return pack.corpus
+    corpus = config.data.corpora.get(pack.corpus)
+    return corpus.language if corpus is not None and corpus.language else pack.corpus
 
 
 def peak_rate(config: Config) -> float:

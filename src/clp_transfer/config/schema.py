@@ -11,7 +11,7 @@ from typing import Any
 
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.evaluate.job import EvaluateConfig
-from clp_transfer.prepare.job import DataConfig
+from clp_transfer.prepare.job import ClusterConfig, DataConfig
 from clp_transfer.train.job import (
     ArchitectureConfig,
     BudgetConfig,
@@ -76,10 +76,12 @@ class Config:
     `run` says which model `train.py` and `evaluate.py` mean: the experiment's source, its helper, or a target, which
     `method` and `seed` then name. `pack` and `tokenizer` are names in `data`. `source`, `helper`, `model` are model
     folders, hub ids, GGUF files, or names in `data.models`; null means the experiment's own. `helper` may be a list of
-    models with one tokenizer. `out`: where `clp.py` writes (null: the experiment's folder), which `overwrite` may
-    replace; `explain`: a text whose tokens' rows it then explains. `text`, `validation_text`: target-language text for
-    the methods that read some; null: of `text`, the experiment's training pack. `tuning` holds, for every arm, the
-    loss that each peak rate gave in a short run; the best is used where `optim.lr` is null.
+    models with one tokenizer. `out`: where `clp.py` writes (null: the experiment's folder). `overwrite` lets it replace
+    what is there, and `prepare.py` data of another config. `explain`: a text whose tokens' rows clp.py then explains.
+    `files`, `dataset`:
+    what `data=files` and `data=hub` read. `text`, `validation_text`: target-language text for the methods that read some; null: of `text`, the experiment's
+    training pack. `tuning` holds, for every arm, the loss that each peak rate gave in a short run; the best is used
+    where `optim.lr` is null.
     """
 
     name: str = "default"
@@ -96,6 +98,8 @@ class Config:
     model: str | None = None
     out: str | None = None
     overwrite: bool = False
+    files: list[str] = field(default_factory=list)
+    dataset: str = ""
     explain: str | None = None
     text: str | None = None
     validation_text: str | None = None
@@ -106,6 +110,7 @@ class Config:
     tuning: dict[str, dict[float, float]] = field(default_factory=dict)
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from clp_transfer.errors import UserError
 from clp_transfer.prepare.documents import Document
 from clp_transfer.prepare.job import DomainTaskConfig
-from clp_transfer.prepare.split import hash_order
+from clp_transfer.prepare.shuffle import place
 
 # "Medizin: …", "Zoologie, Ornithologie: …", "Botanik, speziell Blütenbau: …": a capitalised word, then words,
 # commas, hyphens and slashes up to a colon, 62 characters at most; longer ones are definitions with a colon in
@@ -22,10 +23,9 @@ LABEL = re.compile(r"([A-ZÄÖÜ][\w ,/-]{1,61}): ")
 
 @dataclass(frozen=True)
 class DomainTask:
-    """Texts with the index of their label, the documents left for the corpus, and how many left it."""
+    """Texts with the index of their label, and how many documents the corpus loses to it."""
 
     items: list[tuple[str, int]]
-    corpus: list[Document]
     kept_out: int
 
 
@@ -35,32 +35,34 @@ def label_of(gloss: str) -> str | None:
     return match[1] if match else None
 
 
-def take_task(documents: list[Document], config: DomainTaskConfig, seed: int) -> DomainTask:
-    """Part the labelled entries from the corpus and make the task of some of them.
+def is_labelled(document: Document) -> bool:
+    """Whether the document belongs to the task's side: any of its glosses has a label."""
+    return any(map(label_of, document.glosses))
 
-    Every entry with a label on any gloss leaves the corpus. The task is made of those whose first gloss's
-    label is exactly one of `config.labels`: the word and that gloss without its label. Of these,
-    `config.documents` are taken in hash order, so that classes keep their natural shares. Raises UserError
-    where there are fewer.
+
+def take_task(documents: Iterable[Document], config: DomainTaskConfig, seed: int) -> DomainTask:
+    """Make the task of some of the labelled entries; all of them leave the corpus.
+
+    The task is made of those whose first gloss's label is exactly one of `config.labels`: the word and that gloss
+    without its label. Of these, `config.documents` are taken in hash order, so that classes keep their natural shares.
+    Raises UserError where there are fewer.
     """
-    corpus, candidates, kept_out = [], [], 0
-    for document in documents:
-        if not any(map(label_of, document.glosses)):
-            corpus.append(document)
-            continue
+    candidates, kept_out = [], 0
+    for document in filter(is_labelled, documents):
         kept_out += 1
         label = label_of(document.glosses[0])
         if label in config.labels:
             gloss = document.glosses[0][len(label) + 2 :].strip()
             candidates.append(Document(label, f"{document.id}: {gloss}", (gloss,)))
-    chosen = hash_order((c for c in candidates if c.glosses[0]), seed)[: config.documents]
+    whole = [c for c in candidates if c.glosses[0]]
+    chosen = sorted(whole, key=lambda document: place(document.text, seed))[: config.documents]
     if len(chosen) < config.documents:
         raise UserError(
             f"corpus {config.corpus} has {len(chosen)} entries labelled {', '.join(config.labels)}, "
             f"domain_task.documents={config.documents} were asked for",
             "lower domain_task.documents, or add labels that the corpus has",
         )
-    return DomainTask([(c.text, config.labels.index(c.id)) for c in chosen], corpus, kept_out)
+    return DomainTask([(c.text, config.labels.index(c.id)) for c in chosen], kept_out)
 
 
 def task_statistics(task: DomainTask, labels: list[str]) -> dict[str, Any]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clp_transfer.manifest import Plan
+from clp_transfer.manifest import Plan, digest, hash_files
+
+if TYPE_CHECKING:
+    from clp_transfer.prepare.sources import SourceFile
 
 
 @dataclass
@@ -20,22 +24,96 @@ class WheelConfig:
 
 
 @dataclass
-class CorpusConfig:
-    """One language's texts: where they come from and how much of them is held out."""
+class HubConfig:
+    """Files of a data set on the hub, in the order of their names.
+
+    `files`: globs inside the repository. Empty: the hub's own Parquet conversion of `config` and `split`. `revision`: a
+    branch, tag or commit; null: the newest, whose commit is then recorded.
+    """
+
+    dataset: str = ""
+    config: str = "default"
+    split: str = "train"
+    files: list[str] = field(default_factory=list)
+    revision: str | None = None
+
+
+@dataclass
+class SourceConfig:
+    """One place where texts come from: exactly one of a wheel, a hub data set, or files (paths, globs, URLs).
+
+    `reader`: how a file becomes documents; empty: by its name (`.txt`, `.jsonl`, `.parquet`, each also with `.gz`,
+    `.xz` or `.zst`). `text`, `id`: the field or column of each; a dot reaches into nested ones. `drop`: documents whose
+    field (a value or a list of values) has one of these values are left out, such as `{metadata.annotation: [adult]}`.
+    """
 
     reader: str = ""
-    wheel: WheelConfig = field(default_factory=WheelConfig)
+    wheel: WheelConfig | None = None
+    hub: HubConfig | None = None
+    files: list[str] = field(default_factory=list)
+    text: str = "text"
+    id: str = "id"
+    drop: dict[str, list[str]] = field(default_factory=dict)
+    licence: str = ""
+
+
+@dataclass
+class CleanConfig:
+    """What is left out of a corpus, all of it counted.
+
+    `invalid_utf8`: drop the document, or replace each bad byte by U+FFFD. `broken`: stop at a file that ends in its
+    middle, or keep what could be read. `longest`: documents of more UTF-8 bytes are left out. `exact`: exact duplicates
+    (with `split: shuffled` always). `near`: near-duplicates (MinHash). `filters`: datatrove's quality filters by name.
+    `decontaminate`: evaluation texts (`validation`, or `.jsonl` files and globs): training documents that share `ngram`
+    words in a row with them are left out.
+    """
+
+    invalid_utf8: str = "drop"
+    broken: str = "stop"
+    longest: int = 50_000_000
+    exact: bool = True
+    near: bool = False
+    filters: list[str] = field(default_factory=list)
+    decontaminate: list[str] = field(default_factory=list)
+    ngram: int = 13
+
+
+@dataclass
+class CorpusConfig:
+    """One language's texts: where they come from, what is left out, how much is held out.
+
+    `split`: `shuffled` puts the texts in the order of their hashes, the first `validation_bytes` are held out;
+    `in_order` takes `train_bytes` from the beginning, then `validation_bytes` (the split of WECHSEL and of the paper).
+    `subsample_size_mb` sets both: so many MiB, and a tenth of it. `validation`: held-out texts of their own instead.
+    `language`: empty: the corpus's name.
+    """
+
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    language: str = ""
+    split: str = "shuffled"
     validation_bytes: int = 300_000
     train_bytes: int | None = None
+    subsample_size_mb: float | None = None
+    validation: SourceConfig | None = None
+    clean: CleanConfig = field(default_factory=CleanConfig)
 
 
 @dataclass
 class TokenizerConfig:
-    """A byte-level BPE trained on one corpus's train split, or the tokenizer of a prepared model."""
+    """A byte-level BPE trained on one corpus's train split, or one that is there: `model` or `path`.
+
+    `vocab_size`: null: that of the tokenizer named by `like`. `model`: a name in `data.models`. `path`: a folder or a
+    hub id, such as the helper's. `sample_bytes`: so much of the train split, evenly spread, is trained on; null: all.
+    `pre_tokenizer`: `gpt2` or `bloom`.
+    """
 
     corpus: str = ""
-    vocab_size: int = 8192
+    vocab_size: int | None = 8192
+    like: str | None = None
     model: str | None = None
+    path: str | None = None
+    sample_bytes: int | None = 200_000_000
+    pre_tokenizer: str = "gpt2"
 
 
 @dataclass
@@ -58,27 +136,91 @@ class DomainTaskConfig:
 
 @dataclass
 class DataConfig:
-    """The data group: corpora by language, tokenizers, packs, converted models, the labelled task."""
+    """The data group: corpora, tokenizers, packs, converted models, the labelled task.
+
+    `encoder`: which program turns text into tokens (`auto`, `tokenizers`, `fastokens`, `gigatoken`): same ids, other
+    speed.
+    """
 
     corpora: dict[str, CorpusConfig] = field(default_factory=dict)
     tokenizers: dict[str, TokenizerConfig] = field(default_factory=dict)
     packs: dict[str, PackConfig] = field(default_factory=dict)
     models: dict[str, WheelConfig] = field(default_factory=dict)
     domain_task: DomainTaskConfig | None = None
+    encoder: str = "auto"
+
+
+@dataclass
+class ClusterConfig:
+    """Where the cleaning steps run: here with `workers` processes (null: one a core), or as SLURM jobs."""
+
+    name: str = "local"
+    workers: int | None = None
+    partition: str | None = None
+    account: str | None = None
+    time: str = "04:00:00"
+    memory_gb_per_cpu: int = 4
+    setup: str = ""
 
 
 @dataclass
 class PrepareJob:
-    """`data` describes the result; `out` is the data folder, `cache` keeps fetched wheels between runs."""
+    """`data` describes the result; `out` is the data folder; `cache` keeps what was fetched between runs.
+
+    `overwrite`: replace what another config made there.
+    """
 
     data: DataConfig
     out: Path
     cache: Path
     seed: int
+    overwrite: bool = False
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    _files: dict[str, tuple[list[SourceFile], list[SourceFile]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def files(self, corpus: str) -> tuple[list[SourceFile], list[SourceFile]]:
+        """A corpus's files in their order, and those of its own validation texts; raises UserError for none."""
+        if corpus not in self._files:
+            from clp_transfer.prepare.sources import locate
+
+            config = self.data.corpora[corpus]
+            files = [file for name, source in config.sources.items() for file in locate(name, source, self.cache)]
+            held_out = locate("validation", config.validation, self.cache) if config.validation else []
+            self._files[corpus] = (files, held_out)
+        return self._files[corpus]
 
     def plan(self) -> Plan:
-        """The settings that determine the splits, tokenizers and packs; wheels are pinned by their hashes."""
-        return Plan("prepare", self.out, {"data": asdict(self.data), "seed": self.seed})
+        """The settings and the files that determine the splits, tokenizers and packs."""
+        data = asdict(self.data)
+        del data["encoder"]  # all give the same ids
+        inputs = {}
+        for name, corpus in self.data.corpora.items():
+            for file in (file for part in self.files(name) for file in part):
+                inputs[f"{name}: {file.name}"] = file.fingerprint
+            inputs |= _evaluation_texts(corpus.clean.decontaminate)
+        for name, tokenizer in self.data.tokenizers.items():
+            if tokenizer.path is not None:
+                inputs[f"tokenizer {name}"] = _tokenizer_digest(tokenizer.path)
+        return Plan("prepare", self.out, {"data": data, "seed": self.seed}, inputs)
+
+
+def _evaluation_texts(wanted: list[str]) -> dict[str, str]:
+    """The content hashes of the evaluation files that training texts are compared with."""
+    names = [name for name in wanted if name != "validation"]
+    if not names:
+        return {}
+    from clp_transfer.prepare.clean.decontaminate import evaluation_files
+
+    return {f"evaluation: {path}": found for path, found in hash_files(evaluation_files(names)).items()}
+
+
+def _tokenizer_digest(path: str) -> str:
+    from clp_transfer.clp.checkpoint.locate import locate_tokenizer
+    from clp_transfer.clp.checkpoint.tokenizer import FILES
+
+    return digest(locate_tokenizer(path), *FILES)
 
 
 @dataclass(frozen=True)
@@ -88,8 +230,8 @@ class DataFolder:
     root: Path
 
     def text(self, corpus: str, split: str) -> Path:
-        """JSON lines `{"id", "text"}` of one split."""
-        return self.root / "corpora" / corpus / f"{split}.jsonl"
+        """A folder of chunks (see `clp_transfer.prepare.chunks`): `id` and `text` of one split's documents."""
+        return self.root / "corpora" / corpus / split
 
     def tokenizer(self, name: str) -> Path:
         """A tokenizer folder that `AutoTokenizer.from_pretrained` loads."""

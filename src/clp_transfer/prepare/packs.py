@@ -1,22 +1,34 @@
-"""Corpora as packed token ids."""
+"""Corpora as packed token ids: chunks of text in, one pack out, streaming; a killed run goes on at its last chunk."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from clp_transfer.errors import UserError
-from clp_transfer.files import read_json, sha256_file
-from clp_transfer.packed import write_pack
+from clp_transfer.files import read_json, sha256_file, sha256_json, write_json
+from clp_transfer.packed import TOTALS, PackWriter
 from clp_transfer.prepare.bpe import END_OF_TEXT
+from clp_transfer.prepare.chunks import chunk_paths, read_chunk
+from clp_transfer.prepare.encoders import Encoder
+from clp_transfer.prepare.encoders.choose import choose
+from clp_transfer.prepare.words import count_bytes_and_words
 
-BATCH = 1024
+# Text encoded at once, and how many such batches are read ahead: enough for the time it takes to load an encoder.
+BATCH_CHARACTERS = 2_000_000
+AHEAD = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,11 @@ class PackTokenizer:
     def vocabulary(self) -> set[str]:
         """All token strings, added tokens included, in the byte-level alphabet."""
         return set(self.backend.get_vocab())
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest id: the number of entries, unless ids are left out."""
+        return max(self.backend.get_vocab().values()) + 1
 
 
 def open_tokenizer(folder: Path) -> PackTokenizer:
@@ -56,27 +73,86 @@ def open_tokenizer(folder: Path) -> PackTokenizer:
     return PackTokenizer(backend, eos_id, sha256_file(file))
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """The texts of a corpus split, in the file's order."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)["text"]
+@dataclass(frozen=True)
+class Batch:
+    """Texts of one chunk with their UTF-8 bytes and words, int64 [texts]; `last` closes the chunk."""
+
+    texts: list[str]
+    sizes: NDArray[np.int64]
+    words: NDArray[np.int64]
+    last: bool
 
 
-def encode(texts: Iterable[str], tokenizer: PackTokenizer) -> Iterator[tuple[str, list[int]]]:
-    """Each text with its token ids, with no special token added."""
-    remaining = iter(texts)
-    while batch := list(islice(remaining, BATCH)):
-        encodings = tokenizer.backend.encode_batch_fast(batch, add_special_tokens=False)
-        yield from ((text, encoding.ids) for text, encoding in zip(batch, encodings, strict=True))
+def pack(
+    texts: Path,
+    tokenizer: PackTokenizer,
+    prefix: Path,
+    *,
+    encoder: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Tokenise a folder of chunks and write it as a pack (see `clp_transfer.packed`); returns its totals.
+
+    `encoder`: see `choose`. `progress` hears how many UTF-8 bytes of text are done. After every chunk, what was
+    written is synced and recorded in `<prefix>.progress.json`; a run of the same texts and tokenizer that finds it
+    goes on from there, to the same files.
+    """
+    paths = chunk_paths(texts)
+    record = prefix.with_suffix(".progress.json")
+    state = _recorded(record, prefix, tokenizer, _key(paths, tokenizer))
+    totals = {name: state[name] for name in TOTALS}
+    with PackWriter(
+        prefix, eos_id=tokenizer.eos_id, vocab_size=tokenizer.size, tokenizer=tokenizer.digest, totals=totals
+    ) as writer:
+        chosen: Encoder | None = None
+        for batch in _ahead(_batches(paths[state["chunks"] :])):
+            if batch.texts:
+                chosen = chosen or choose(tokenizer.backend, encoder, batch.texts)
+                state["encoder"] = f"{chosen.name} {chosen.version}"
+                writer.append(*chosen.encode(batch.texts), batch.sizes, batch.words)
+                if progress:
+                    progress(writer.totals["bytes"])
+            if batch.last:
+                writer.sync()
+                state |= {"chunks": state["chunks"] + 1, **writer.totals}
+                write_json(record, state)
+        info = writer.finish(encoder=state["encoder"])
+    record.unlink()
+    return info
 
 
-def pack(corpus: Path, tokenizer: PackTokenizer, prefix: Path) -> dict[str, Any]:
-    """Tokenise one corpus split and write it as a pack (see `clp_transfer.packed`); returns its totals."""
-    return write_pack(
-        prefix,
-        encode(read_texts(corpus), tokenizer),
-        eos_id=tokenizer.eos_id,
-        vocab_size=tokenizer.backend.get_vocab_size(),
-        tokenizer=tokenizer.digest,
-    )
+def _key(paths: list[Path], tokenizer: PackTokenizer) -> str:
+    """What a run that goes on must have in common with the one that was killed."""
+    return sha256_json([tokenizer.digest, [(path.name, path.stat().st_size) for path in paths]])
+
+
+def _recorded(record: Path, prefix: Path, tokenizer: PackTokenizer, key: str) -> dict[str, Any]:
+    """Where a killed run can go on: the chunks done and their totals; all 0 where there is nothing to go on from."""
+    if record.is_file():
+        state: dict[str, Any] = read_json(record)
+        if state["key"] == key and PackWriter.can_go_on(prefix, state, tokenizer.size):
+            return state
+    return {"key": key, "chunks": 0, "encoder": None, **dict.fromkeys(TOTALS, 0)}
+
+
+def _batches(paths: list[Path]) -> Iterator[Batch]:
+    """The texts of all chunks in their order, a few megabytes at a time."""
+    for path in paths:
+        texts: list[str] = []
+        left = BATCH_CHARACTERS
+        for text in chain.from_iterable(rows for _, rows in read_chunk(path)):
+            texts.append(text)
+            left -= len(text)
+            if left <= 0:
+                yield Batch(texts, *count_bytes_and_words(texts), last=False)
+                texts, left = [], BATCH_CHARACTERS
+        yield Batch(texts, *count_bytes_and_words(texts), last=True)
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, the next ones always being worked out in a thread while one is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        following = deque(thread.submit(next, items, None) for _ in range(AHEAD))
+        while (item := following.popleft().result()) is not None:
+            following.append(thread.submit(next, items, None))
+            yield item

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import permutations
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from clp_transfer.prepare.documents import Document
-from clp_transfer.prepare.split import size
+from clp_transfer.packed import count_words
+from clp_transfer.prepare.chunks import iter_texts
 
+if TYPE_CHECKING:
+    from clp_transfer.prepare.packs import PackTokenizer
 
-def split_statistics(documents: list[Document]) -> dict[str, int]:
-    """Documents and UTF-8 bytes of a split."""
-    return {"documents": len(documents), "bytes": sum(map(size, documents))}
+SAMPLE_BYTES = 1_000_000
 
 
 def pack_statistics(info: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +28,26 @@ def pack_statistics(info: dict[str, Any]) -> dict[str, Any]:
         "bytes_per_token": info["bytes"] / own,
         "tokens_per_word": own / info["words"],
     }
+
+
+def compression(texts: Path, tokenizers: dict[str, PackTokenizer]) -> dict[str, dict[str, float]]:
+    """Every tokenizer on the same first megabyte of a split: its bytes per token and tokens per word."""
+    sample = list(_head(texts))
+    size, words = sum(len(text.encode()) for text in sample), sum(map(count_words, sample))
+    found = {}
+    for name, tokenizer in tokenizers.items():
+        tokens = sum(map(len, tokenizer.backend.encode_batch_fast(sample, add_special_tokens=False)))
+        found[name] = {"bytes_per_token": size / tokens, "tokens_per_word": tokens / words}
+    return found
+
+
+def _head(texts: Path) -> Iterator[str]:
+    size = 0
+    for text in iter_texts(texts):
+        yield text
+        size += len(text.encode())
+        if size >= SAMPLE_BYTES:
+            return
 
 
 def overlap_statistics(vocabularies: dict[str, set[str]]) -> dict[str, dict[str, Any]]:

@@ -46,6 +46,16 @@ def locate(
     return _fetched(str(name), revision, trust_remote_code)
 
 
+def locate_tokenizer(name: str) -> Path:
+    """The folder of a tokenizer: `name` itself, else what the hub has under that id; raises UserError as `locate`."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if not HUB_ID.fullmatch(name):
+        raise UserError(f"there is no folder {name}", "give a tokenizer's folder or a hub id")
+    return _snapshot(name, None, FILES)
+
+
 def _local(folder: Path, cache: Path | None) -> Path:
     """A folder that holds a model, or the one GGUF file in it, converted."""
     ggufs = sorted(folder.glob("*.gguf"))

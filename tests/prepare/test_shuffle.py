@@ -1,0 +1,113 @@
+"""The order of the hashes, against a sort of everything in memory; memory's limit and kills change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+from clp_transfer.prepare import shuffle as module
+from clp_transfer.prepare.chunks import ChunkWriter, chunk_paths, iter_texts
+from clp_transfer.prepare.shuffle import Sizes, shuffle
+
+SEED = 5
+
+
+def texts(count: int = 900) -> list[str]:
+    draw = random.Random(0)
+    made = [f"{i} " + "ä" * draw.randint(1, 60) for i in range(count)]
+    return made + draw.choices(made, k=60)
+
+
+def chunked(folder: Path, documents: list[str], per_chunk: int = 100) -> Path:
+    writer = ChunkWriter(folder)
+    for number, text in enumerate(documents):
+        writer.add(f"d{number}", text)
+        if len(writer.texts) == per_chunk:
+            writer.flush()
+    writer.flush()
+    return folder
+
+
+def naive(documents: list[str], validation: int, train: int | None) -> dict[str, list[str]]:
+    ordered = sorted(set(documents), key=lambda text: hashlib.sha256(f"{SEED}\n{text}".encode()).digest())
+    parts: dict[str, list[str]] = {"validation": [], "train": [], "beyond": []}
+    for text in ordered:
+        sizes = {part: sum(len(t.encode()) for t in chosen) for part, chosen in parts.items()}
+        part = "validation" if sizes["validation"] < validation else "train"
+        parts["beyond" if part == "train" and train is not None and sizes["train"] >= train else part].append(text)
+    return parts
+
+
+def run(tmp_path: Path, documents: list[str], sizes: Sizes, name: str = "out", removed: dict | None = None):
+    chunks = tmp_path / f"chunks-{name}"
+    if not chunks.exists():
+        chunked(chunks, documents)
+    total = sum(len(text.encode()) for text in documents)
+    state = shuffle(chunks, removed or {}, total, sizes, SEED, tmp_path / name, "test")
+    return state, {part: list(iter_texts(tmp_path / name / part)) for part in state.chunks}
+
+
+@pytest.mark.parametrize("buckets", [1, 7])
+@pytest.mark.parametrize("train", [None, 20_000])
+def test_against_a_sort_in_memory(tmp_path: Path, monkeypatch, buckets: int, train: int | None) -> None:
+    monkeypatch.setattr(module, "BUCKET_BYTES", -(-sum(len(t.encode()) for t in texts()) // buckets))
+    monkeypatch.setattr(module, "CHUNK_BYTES", 3_000)
+    state, parts = run(tmp_path, texts(), Sizes(5_000, train))
+    expected = naive(texts(), 5_000, train)
+    assert parts["validation"] == expected["validation"] and parts["train"] == expected["train"]
+    assert state.duplicates == 60 and state.documents.get("beyond", 0) == len(expected["beyond"])
+    assert len(chunk_paths(tmp_path / "out/train")) > 3
+    assert not (tmp_path / "out/buckets").exists()
+
+
+def test_the_order_of_the_source_does_not_matter_but_the_first_of_equals_stays(tmp_path: Path) -> None:
+    documents = texts()
+    _, one = run(tmp_path, documents, Sizes(5_000, None), "one")
+    _, other = run(tmp_path, random.Random(1).sample(documents, len(documents)), Sizes(5_000, None), "other")
+    assert one == other
+    places = [int(text.split()[0]) for text in one["train"]]
+    assert 0.4 < sum(a < b for a, b in itertools.pairwise(places)) / len(places) < 0.6
+    from clp_transfer.prepare.chunks import read_chunk
+
+    names = {
+        text: name
+        for part in ("train", "validation")
+        for path in chunk_paths(tmp_path / "one" / part)
+        for ids, found in read_chunk(path)
+        for name, text in zip(ids, found, strict=True)
+    }
+    assert all(names[text] == f"d{documents.index(text)}" for text in documents)
+
+
+def test_removed_rows_are_gone(tmp_path: Path) -> None:
+    documents = [f"text {i}" for i in range(250)]
+    _, parts = run(tmp_path, documents, Sizes(300, None), removed={0: [3, 4], 2: {49: "near_duplicate"}})
+    assert set(documents) - {text for part in parts.values() for text in part} == {"text 3", "text 4", "text 249"}
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 9, 11])
+def test_killed_after_any_chunk_it_goes_on(tmp_path: Path, monkeypatch, after: int) -> None:
+    monkeypatch.setattr(module, "BUCKET_BYTES", 9_000)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 3_000)
+    sizes = Sizes(5_000, 30_000)
+    whole_state, whole = run(tmp_path, texts(), sizes, "whole")
+    flush, written = ChunkWriter.flush, []
+
+    def dying(self: ChunkWriter) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(flush(self))
+
+    chunked(tmp_path / "chunks-killed", texts())
+    monkeypatch.setattr(ChunkWriter, "flush", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, texts(), sizes, "killed")
+    monkeypatch.setattr(ChunkWriter, "flush", flush)
+    state, again = run(tmp_path, texts(), sizes, "killed")
+    assert again == whole and state == whole_state
+    for path in chunk_paths(tmp_path / "whole/train"):
+        assert path.read_bytes() == (tmp_path / "killed/train" / path.name).read_bytes()
