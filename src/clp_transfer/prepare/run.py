@@ -59,6 +59,7 @@ class _Stage:
     def __init__(self, job: PrepareJob, folder: DataFolder) -> None:
         self.job, self.data, self.folder = job, job.data, folder
         self.work = folder.root / WORK
+        self.work.mkdir(exist_ok=True)
 
     @contextmanager
     def _step(self, what: str) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ from clp_transfer.prepare.encoders import Encoded
 
 NAME = "gigatoken"
 # Its cache keeps every word it has met, up to ten bytes of memory a byte of text: it begins anew after so much text.
-RENEWED_AFTER = 64_000_000
+RENEWED_AFTER = 32_000_000
 
 
 class GigatokenEncoder:
