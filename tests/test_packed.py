@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from clp_transfer.errors import UserError
-from clp_transfer.packed import PackedCorpus, count_words, write_pack
+from clp_transfer.packed import PackedCorpus, PackWriter, count_words, write_pack
+from clp_transfer.prepare.encoders.hostile import hostile_texts
 
 TEXTS = [("ein Haus", [5, 6]), ("", []), ("Straße  neu", [7, 8, 9])]
 
@@ -31,6 +32,42 @@ def test_words_as_the_harness_counts_them() -> None:
     for text in ("ein Haus", "", " zwei  Wörter ", "a\nb"):
         counted = preprocess_wikitext.process_results({"page": text}, (0.0,))["word_perplexity"][1]
         assert count_words(text) == counted
+
+
+def test_words_are_those_of_re() -> None:
+    whitespace = [chr(point) for point in range(0x110000) if re.match(r"\s", chr(point))]
+    for text in [*hostile_texts(), *whitespace, *(f" {c}x{c}{c}y" for c in whitespace)]:
+        assert count_words(text) == len(re.split(r"\s+", text))
+
+
+def test_the_index_is_what_numpy_saves(tmp_path: Path) -> None:
+    write_pack(tmp_path / "x", TEXTS, eos_id=0, vocab_size=10, tokenizer="t")
+    np.save(tmp_path / "saved.npy", np.array([[3, 8, 2], [4, 0, 1], [8, 12, 2]], np.int64))
+    assert (tmp_path / "x.docs.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+def test_a_writer_goes_on_from_what_was_synced(tmp_path: Path) -> None:
+    about = {"eos_id": 0, "vocab_size": 10, "tokenizer": "t"}
+    write_pack(tmp_path / "whole", TEXTS, **about)
+    one, ones = np.array([5, 6]), [np.array([n]) for n in (2, 8, 2)]
+    with PackWriter(tmp_path / "x", **about) as writer:
+        writer.append(one, *ones)
+        writer.sync()
+        totals = writer.totals
+        writer.append(one, *ones)  # lost
+    assert PackWriter.can_go_on(tmp_path / "x", totals, 10)
+    with PackWriter(tmp_path / "x", **about, totals=totals) as writer:
+        writer.append(np.array([7, 8, 9]), np.array([0, 3]), np.array([0, 12]), np.array([1, 2]))
+        writer.finish()
+    for suffix in (".bin", ".docs.npy", ".json"):
+        assert (tmp_path / f"x{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    (tmp_path / "x.bin").write_bytes(b"")
+    assert not PackWriter.can_go_on(tmp_path / "x", totals, 10)
+
+
+def test_an_id_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="65536"):
+        write_pack(tmp_path / "x", [("a", [65_536])], eos_id=0, vocab_size=10, tokenizer="t")
 
 
 def test_head_takes_whole_documents(tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ class PackWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, **more: Any) -> dict[str, Any]:
-        """Complete the index, write `<prefix>.json`; returns its content: totals, format, and `more`.
+    def finish(self) -> dict[str, Any]:
+        """Complete the index, write `<prefix>.json`; returns its content: totals and format.
 
         Raises UserError for no documents.
         """
@@ -144,7 +144,7 @@ class PackWriter:
         self._index.seek(0)
         self._index.write(_index_header(self.totals["documents"]))
         self.sync()
-        info = {**self.totals, **self._about, **more}
+        info = {**self.totals, **self._about}
         write_json(self.prefix.with_suffix(".json"), info)
         return info
 

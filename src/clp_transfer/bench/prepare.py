@@ -1,87 +1,126 @@
-"""Text to packed tokens against `datasets.map` and `group_texts`, the recipe of transformers' run_clm."""
+"""Text to packed tokens against `datasets.map` and `group_texts`, the recipe of transformers' run_clm.
+
+The text is generated, or the beginning of a file of real text: `CLP_BENCH_CORPUS=<file>.jsonl` (or `.jsonl.xz`), one
+object with a `text` a line.
+"""
 
 from __future__ import annotations
 
+import json
+import lzma
+import os
 import tempfile
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from clp_transfer.bench.memory import MEGABYTE, peak_bytes, run_alone
-from clp_transfer.bench.rows import Row, compare, installed, interleaved, missing, seconds
-from clp_transfer.bench.text import documents, write_corpus
+from clp_transfer.bench.rows import Row, compare, installed, missing, seconds
+from clp_transfer.bench.text import documents
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.prepare.bpe import END_OF_TEXT, save_bpe, train_bpe
+from clp_transfer.prepare.chunks import CHUNK_BYTES, chunk_path, chunk_paths, write_chunk
 from clp_transfer.prepare.packs import open_tokenizer, pack
 
-PEER = "datasets.map + group_texts"
+VARIABLE = "CLP_BENCH_CORPUS"
+PEER, LIMIT = "datasets.map + group_texts", "limit"
+CORES = 2
 BLOCK = 128
-SPEED_BAR = 25.0
+SPEED_BARS = {"gpt2": 25.0, "bloom": 12.0}
+DISK_LIMIT = 0.6
+# Bytes of text (enough that opening and checking a tokenizer does not decide) and entries of the tokenizer.
+SIZE, REAL_ENTRIES, GENERATED_ENTRIES = 100_000_000, 50_304, 8_192
+QUICK_SIZE, QUICK_ENTRIES = 60_000, 400
 
 
 def run(quick: bool) -> list[Row]:
     """Measure both in processes of their own; raises AssertionError unless their ids are identical."""
-    size, vocabulary, repeats = (60_000, 400, 1) if quick else (8_000_000, 8_192, 3)
-    with_peer = installed("datasets")
+    corpus = None if quick else os.environ.get(VARIABLE)
+    size, entries = (SIZE, REAL_ENTRIES if corpus else GENERATED_ENTRIES) if not quick else (QUICK_SIZE, QUICK_ENTRIES)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        texts = list(documents(size, seed=1))
-        write_corpus(root / "corpus.jsonl", texts)
-        save_bpe(train_bpe(texts, vocabulary, name="bench"), root / "tokenizer")
-        found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
-
-        def measured(side: str) -> float:
-            values = run_alone(f"{__name__}:{side}", {"root": folder})
-            found[side].append(values)
-            return values["seconds"]
-
-        sides = ["ours", "theirs"] if with_peer else ["ours"]
-        medians = interleaved([lambda side=side: measured(side) for side in sides], repeats)  # type: ignore[misc]
-        if with_peer:
-            _same_ids(root)
-    size = sum(len(text.encode()) for text in texts)
-    figures = [_figures(size, time, found[side][-1]) for side, time in zip(sides, medians, strict=True)]
-    return _rows(size, vocabulary, figures[0], figures[1] if with_peer else None)
+        texts = list(_real(Path(corpus), size) if corpus else documents(size, seed=1))
+        size = _write_chunks(Path(folder) / "texts", texts)
+        for kind in SPEED_BARS:
+            save_bpe(train_bpe(texts, entries, name="bench", pre_tokenizer=kind), Path(folder) / kind)
+        del texts
+        what = f"{size / MEGABYTE:.3g} MB of {Path(corpus).name if corpus else 'generated text'}, BPE of {entries:,}"
+        for kind in SPEED_BARS:
+            rows += _compare(Path(folder), kind, what, size, quick)
+    return rows
 
 
-def _figures(size: int, time: float, last: dict[str, Any]) -> dict[str, float]:
-    return {
-        "speed": size / MEGABYTE / time,
-        "memory": last["peak_bytes"] / MEGABYTE,
-        "disk": last["disk_bytes"] / size,
-    }
+def _real(path: Path, size: int) -> Iterator[str]:
+    """The first texts of a file until `size` UTF-8 bytes are reached."""
+    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
+        for line in file:
+            text = json.loads(line)["text"]
+            yield text
+            size -= len(text.encode())
+            if size <= 0:
+                return
 
 
-def _rows(size: int, vocabulary: int, ours: dict[str, float], theirs: dict[str, float] | None) -> list[Row]:
-    peer = theirs or {}
-    what = f"{size / MEGABYTE:.2g} MB of generated text, byte-level BPE of {vocabulary:,}"
-    shared: dict[str, Any] = {"peer_name": PEER, "note": None if theirs else missing("datasets")}
+def _write_chunks(folder: Path, texts: list[str]) -> int:
+    """Texts as the prepare stage leaves them; their UTF-8 bytes."""
+    numbers = np.cumsum([0, *(len(text.encode()) for text in texts)]) // CHUNK_BYTES
+    for number in range(numbers[-1] + 1):
+        start, end = np.searchsorted(numbers[:-1], [number, number + 1])
+        write_chunk(chunk_path(folder, number), [str(i) for i in range(start, end)], texts[start:end])
+    return sum(len(text.encode()) for text in texts)
+
+
+def _compare(root: Path, kind: str, what: str, size: int, quick: bool) -> list[Row]:
+    """The rows of one pre-tokenization: medians of our runs around one of the peer, which takes a minute."""
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
+    for side in ("ours", "theirs") if quick else ("ours", "theirs", "ours", "ours"):
+        if side == "ours" or installed("datasets"):
+            found[side].append(run_alone(f"{__name__}:{side}", {"root": str(root), "kind": kind}))
+    if found["theirs"]:
+        ours_ids, peer_ids = PackedCorpus(root / "ours" / kind).tokens, np.load(root / f"{kind}.npy")
+        assert np.array_equal(ours_ids, peer_ids), "our pack's ids and those of datasets.map differ"
+    figures = []
+    for results in filter(None, found.values()):
+        time, peak, disk = (median(r[key] for r in results) for key in ("seconds", "peak_bytes", "disk_bytes"))
+        figures.append((size / MEGABYTE / time, peak / MEGABYTE, disk / size))
+    note = f"our encoder: {found['ours'][0]['encoder']}" if found["theirs"] else missing("datasets")
+    what = f"{what}, {kind} pre-tokenizer, {CORES} cores"
+    return _rows(what, SPEED_BARS[kind], figures[0], figures[1] if found["theirs"] else (None, None, None), note)
+
+
+def _rows(what: str, bar: float, ours: tuple[float, ...], theirs: tuple[float | None, ...], note: str) -> list[Row]:
+    peer: dict[str, Any] = {"peer_name": PEER, "note": note}
+    disk = f"bytes written per byte of text, {what}"
     return [
-        compare(
-            f"text to packed tokens, {what}",
-            "MB/s",
-            ours["speed"],
-            peer.get("speed"),
-            bar=SPEED_BAR,
-            more_is_better=True,
-            **shared,
-        ),
-        compare(f"peak memory of the process, {what}", "MB", ours["memory"], peer.get("memory"), **shared),
-        compare(f"bytes written per byte of text, {what}", "B/B", ours["disk"], peer.get("disk"), **shared),
+        compare(f"text to packed tokens, {what}", "MB/s", ours[0], theirs[0], bar=bar, more_is_better=True, **peer),
+        compare(f"peak memory of the process, {what}", "MB", ours[1], theirs[1], **peer),
+        compare(disk, "B/B", ours[2], theirs[2], **peer),
+        compare(disk, "B/B", ours[2], DISK_LIMIT, LIMIT, bar=1.0),
     ]
 
 
-def ours(root: str) -> dict[str, float]:
-    """Our packing: seconds, and the bytes it wrote."""
+def _use_two_cores() -> None:
+    """Keep this process, and the threads it will start, on two cores, where the system lets it choose."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+
+
+def ours(root: str, kind: str) -> dict[str, Any]:
+    """Our packing, the tokenizer opened and its encoder checked: seconds, and the bytes it wrote."""
+    _use_two_cores()
     folder = Path(root)
-    prefix = folder / "ours" / "train"
-    time = seconds(lambda: pack(folder / "corpus.jsonl", open_tokenizer(folder / "tokenizer"), prefix))
-    return {"seconds": time, "disk_bytes": _written(prefix.parent)}
+    prefix = folder / "ours" / kind
+    made: list[dict[str, Any]] = []
+    time = seconds(lambda: made.append(pack(folder / "texts", open_tokenizer(folder / kind), prefix)))
+    written = sum(path.stat().st_size for path in prefix.parent.glob(f"{kind}.*"))
+    return {"seconds": time, "disk_bytes": written, "encoder": made[0]["encoder"]}
 
 
-def theirs(root: str) -> dict[str, float]:
+def theirs(root: str, kind: str) -> dict[str, float]:
     """run_clm's way in one process: tokenise by `map`, then concatenate and cut by `map`; all in Arrow files.
 
     Each text gets the end-of-text that our packs have. The ids are saved for comparison, outside the timing.
@@ -89,23 +128,26 @@ def theirs(root: str) -> dict[str, float]:
     import datasets
     from transformers import AutoTokenizer
 
+    _use_two_cores()
     datasets.disable_progress_bars()
     folder = Path(root)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     cache = tempfile.mkdtemp(dir=folder)
     kept: list[Any] = []
 
-    def tokenize(batch: dict[str, list[Any]]) -> Any:
-        return tokenizer([text + END_OF_TEXT for text in batch["text"]])
-
     def work() -> None:
-        raw = datasets.Dataset.from_json(str(folder / "corpus.jsonl"), cache_dir=cache)
-        tokenised = raw.map(tokenize, batched=True, remove_columns=raw.column_names)
+        tokenizer = AutoTokenizer.from_pretrained(folder / kind)
+        raw = datasets.Dataset.from_parquet([str(path) for path in chunk_paths(folder / "texts")], cache_dir=cache)
+        tokenised = raw.map(
+            lambda batch: tokenizer([text + END_OF_TEXT for text in batch["text"]]),
+            batched=True,
+            remove_columns=raw.column_names,
+        )
         kept.extend([tokenised, tokenised.map(group_texts, batched=True)])
 
     time = seconds(work)
-    peak, written = peak_bytes(), _written(Path(cache))
-    np.save(folder / "theirs.npy", np.concatenate(kept[0].with_format("numpy")["input_ids"][:]))
+    peak, written = peak_bytes(), sum(path.stat().st_size for path in Path(cache).rglob("*") if path.is_file())
+    ids = kept[0].data.column("input_ids").combine_chunks().flatten()
+    np.save(folder / f"{kind}.npy", ids.to_numpy(zero_copy_only=False))
     return {"seconds": time, "disk_bytes": written, "peak_bytes": peak}
 
 
@@ -115,12 +157,3 @@ def group_texts(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     total = len(joined["input_ids"]) // BLOCK * BLOCK
     cut = {key: [values[i : i + BLOCK] for i in range(0, total, BLOCK)] for key, values in joined.items()}
     return {**cut, "labels": cut["input_ids"].copy()}
-
-
-def _written(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _same_ids(root: Path) -> None:
-    ours_ids, peer_ids = PackedCorpus(root / "ours" / "train").tokens, np.load(root / "theirs.npy")
-    assert np.array_equal(ours_ids, peer_ids), "our pack's ids and those of datasets.map differ"

@@ -91,7 +91,8 @@ def pack(
     encoder: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Tokenise a folder of chunks and write it as a pack (see `clp_transfer.packed`); returns its totals.
+    """Tokenise a folder of chunks and write it as a pack (see `clp_transfer.packed`); returns its totals, with
+    the `encoder` that was used.
 
     `encoder`: see `choose`. `progress` hears how many UTF-8 bytes of text are done. After every chunk, what was
     written is synced and recorded in `<prefix>.progress.json`; a run of the same texts and tokenizer that finds it
@@ -116,9 +117,10 @@ def pack(
                 writer.sync()
                 state |= {"chunks": state["chunks"] + 1, **writer.totals}
                 write_json(record, state)
-        info = writer.finish(encoder=state["encoder"])
+        info = writer.finish()
     record.unlink()
-    return info
+    # Not in the pack's own file: whichever encoder made it, the pack is the same.
+    return {**info, "encoder": state["encoder"]}
 
 
 def _key(paths: list[Path], tokenizer: PackTokenizer) -> str:

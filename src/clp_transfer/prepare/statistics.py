@@ -24,7 +24,7 @@ def pack_statistics(info: dict[str, Any]) -> dict[str, Any]:
     """
     own = info["tokens"] - info["documents"]
     return {
-        **{name: info[name] for name in ("tokens", "documents", "bytes", "words")},
+        **{name: info[name] for name in ("tokens", "documents", "bytes", "words", "encoder")},
         "bytes_per_token": info["bytes"] / own,
         "tokens_per_word": own / info["words"],
     }

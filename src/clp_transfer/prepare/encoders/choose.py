@@ -55,13 +55,13 @@ def choose(backend: Tokenizer, wanted: str, first_documents: Iterable[str]) -> E
         except ImportError as error:
             missing.append(name)
             if wanted != "auto":
-                raise UserError(f"encoder={name} is not installed", f"pip install {name}, or encoder=auto") from error
+                raise UserError(f"encoder={name} is not installed", f"pip install {name}, or data.encoder=auto") from error
         except Unfit as error:
             if wanted != "auto":
                 raise UserError(f"encoder={name}: {error}", "use encoder=auto or encoder=tokenizers") from error
             log.warning("ENCODER %s IS NOT USED: %s", name, error)
     if len(missing) == len(FAST):
-        log.warning("no fast encoder is installed; %s is ten times slower: pip install %s", EXACT, next(iter(FAST)))
+        log.warning("no fast encoder is installed; %s is ten times slower: pip install 'clp-transfer[fast]'", EXACT)
     return exact
 
 
