@@ -168,7 +168,8 @@ def test_packs_give_back_the_texts_exactly(folder: Path, tmp_path: Path, encoder
     assert packed.documents[:, BYTES].tolist() == [len(t.encode()) for t in originals]
     assert packed.documents[:, WORDS].tolist() == [len(re.split(r"\s+", t)) for t in originals]
     assert (info["bytes"], info["tokenizer"]) == (sum(len(t.encode()) for t in originals), opened.digest)
-    assert info["encoder"].split()[0] in ("tokenizers", "fastokens", "gigatoken") and packed.info == {k: v for k, v in info.items() if k != "encoder"}
+    assert info["encoder"].split()[0] in ("tokenizers", "fastokens", "gigatoken")
+    assert packed.info == {key: value for key, value in info.items() if key != "encoder"}
 
 
 def test_a_pack_is_what_write_pack_writes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

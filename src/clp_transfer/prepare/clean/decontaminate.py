@@ -142,7 +142,7 @@ def read_evaluation_texts(paths: list[str]) -> Iterator[str]:
 
 
 def evaluation_files(paths: list[str]) -> list[Path]:
-    """The files that paths and globs name; raises UserError for a name without files and another ending than `.jsonl`."""
+    """The files that paths and globs name; raises UserError for a name without files and one not ending in `.jsonl`."""
     found: list[Path] = []
     for pattern in paths:
         names = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - a pattern may be absolute

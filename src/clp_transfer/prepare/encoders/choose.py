@@ -55,7 +55,7 @@ def choose(backend: Tokenizer, wanted: str, first_documents: Iterable[str]) -> E
         except ImportError as error:
             missing.append(name)
             if wanted != "auto":
-                raise UserError(f"encoder={name} is not installed", f"pip install {name}, or data.encoder=auto") from error
+                raise UserError(f"encoder={name} is not installed", f"pip install {name}, or encoder=auto") from error
         except Unfit as error:
             if wanted != "auto":
                 raise UserError(f"encoder={name}: {error}", "use encoder=auto or encoder=tokenizers") from error
