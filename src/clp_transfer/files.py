@@ -13,19 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.bulk import sha256_file as sha256_file
 from clp_transfer.errors import UserError
 
-BLOCK = 1 << 20
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux: <fcntl.h>, <linux/fs.h>
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sha256_json(value: Any) -> str:

@@ -13,13 +13,14 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 from clp_transfer.errors import UserError
@@ -27,7 +28,8 @@ from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_j
 
 NAME = "manifest.json"
 MOST_CHANGES, SHOWN = 6, 60
-_HASHES: dict[tuple[int, ...], str] = {}
+_HASHES: dict[tuple[int, ...], Future[str]] = {}
+_LOCK = Lock()
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "lm_eval", "numpy")
 
 
@@ -41,12 +43,12 @@ class Plan:
     stage: str
     out: Path
     settings: dict[str, Any]
-    inputs: dict[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Hash of everything that determines the output."""
-        return sha256_json({"stage": self.stage, "settings": self.settings, "inputs": self.inputs})
+        return sha256_json({"stage": self.stage, "settings": self.settings, "inputs": dict(self.inputs)})
 
     @property
     def lock(self) -> Path:
@@ -92,45 +94,91 @@ def digest(folder: Path, *patterns: str) -> str:
 
     Raises UserError where the folder, or any file that matches, does not exist.
     """
+    return promised_digest(folder, *patterns)()
+
+
+def promised_digest(folder: Path, *patterns: str) -> Callable[[], str]:
+    """`digest` in two steps: it raises now, and reads the files when the function it returns is called."""
     owner, manifest = next(((p, m) for p in (folder, *folder.parents) if (m := read(p))), (None, None))
     if owner and manifest:
         inside = "" if owner == folder else f"{folder.relative_to(owner)}/"
-        hashes = {
+        known = {
             name.removeprefix(inside): entry["sha256"]
             for name, entry in manifest["files"].items()
             if name.startswith(inside)
         }
     else:
-        hashes = _hash_files(folder)
-    chosen = {n: h for n, h in hashes.items() if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)}
+        known = dict.fromkeys(_names(folder))
+    chosen = {n: h for n, h in known.items() if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)}
     if not chosen:
         raise UserError(
             f"{folder} has no finished {' or '.join(patterns) or 'files'}",
             "run the stage that makes it first (make reproduce runs them all in order)",
         )
-    return sha256_json(chosen)
+    if owner and manifest:
+        return lambda: sha256_json(chosen)
+    return lambda: sha256_json(dict(zip(chosen, hash_files([folder / n for n in chosen]).values(), strict=True)))
 
 
-def _hash_files(folder: Path) -> dict[str, str]:
-    """Name and hash of every file of a folder that has no manifest (a model the user brought)."""
-    if not folder.is_dir():
-        return {}
-    found = hash_files([p for p in sorted(folder.rglob("*")) if p.is_file()])
-    return {str(path.relative_to(folder)): value for path, value in found.items()}
+def _names(folder: Path) -> list[str]:
+    """Every file of a folder that has no manifest (a model the user brought)."""
+    found = sorted(folder.rglob("*")) if folder.is_dir() else []
+    return [str(path.relative_to(folder)) for path in found if path.is_file()]
+
+
+class Ahead(Mapping[str, str]):
+    """Content hashes by name, computed in the background; whoever looks at one waits for them all."""
+
+    def __init__(self, jobs: Mapping[str, Callable[[], str]]) -> None:
+        self._jobs, self._found = dict(jobs), Future[dict[str, str]]()
+        Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._found.set_result({name: job() for name, job in self._jobs.items()})
+        except BaseException as error:  # raised where somebody looks
+            self._found.set_exception(error)
+
+    def __getitem__(self, name: str) -> str:
+        return self._found.result()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
 
 
 def hash_files(paths: Sequence[Path]) -> dict[Path, str]:
     """SHA-256 of each file, computed once in a process for the same content on the disk, whatever its names."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # One processor is left to whoever computes meanwhile.
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1)) as pool:
         return dict(zip(paths, pool.map(_hash, paths), strict=True))
 
 
-def _hash(path: Path) -> str:
+def remember_hash(path: Path, sha256: str) -> None:
+    """Note the SHA-256 of a file that is finished, from who wrote it, so that it need not be read again for it."""
+    _HASHES[_identity(path)] = known = Future[str]()
+    known.set_result(sha256)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
     state = path.stat()
-    key = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
-    if key not in _HASHES:
-        _HASHES[key] = sha256_file(path)
-    return _HASHES[key]
+    return (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+def _hash(path: Path) -> str:
+    key = _identity(path)
+    with _LOCK:
+        mine = key not in _HASHES
+        found = _HASHES.setdefault(key, Future())
+    if mine:
+        try:
+            found.set_result(sha256_file(path))
+        except BaseException as error:
+            del _HASHES[key]
+            found.set_exception(error)
+    return found.result()
 
 
 def refuse_another(plan: Plan) -> None:
@@ -140,7 +188,7 @@ def refuse_another(plan: Plan) -> None:
         if isinstance(record, dict) and record.get("key") not in (None, plan.key):
             changes = [
                 *_changes(record.get("settings", {}), plan.settings),
-                *_changes(record.get("inputs", {}), plan.inputs),
+                *_changes(record.get("inputs", {}), dict(plan.inputs)),
             ]
             raise UserError(
                 f"{folder} was made with other settings or files:\n    " + "\n    ".join(changes[:MOST_CHANGES]),
@@ -170,7 +218,8 @@ def writing(plan: Plan, temporary: str | None = None, *, afresh: bool = False) -
         if working.exists() and (afresh or not (marker.is_file() and read_json(marker).get("key") == plan.key)):
             shutil.rmtree(working)
         working.mkdir(parents=True, exist_ok=True)
-        write_json(marker, {"key": plan.key, "settings": plan.settings, "inputs": plan.inputs})
+        if not afresh:  # nobody goes on from it, and its inputs may still be being hashed
+            write_json(marker, {"key": plan.key, "settings": plan.settings, "inputs": dict(plan.inputs)})
         started = time.time()
         yield working
         write_json(working / NAME, _manifest(plan, started, temporary))
@@ -197,7 +246,7 @@ def _manifest(plan: Plan, started: float, temporary: str | None) -> dict[str, An
         "stage": plan.stage,
         "key": plan.key,
         "settings": plan.settings,
-        "inputs": plan.inputs,
+        "inputs": dict(plan.inputs),
         "files": {
             str(p.relative_to(plan.working)): {"bytes": p.stat().st_size, "sha256": h}
             for p, h in hash_files(files).items()

@@ -43,7 +43,14 @@ class Progress:
     def __str__(self) -> str:
         elapsed = time.monotonic() - self.began
         return tqdm.format_meter(
-            self.done, self.total, elapsed, prefix=self.what, unit="B", unit_scale=True, initial=self.start, ncols=100
+            self.done,
+            self.total or 0,
+            elapsed,
+            prefix=self.what,
+            unit="B",
+            unit_scale=True,
+            initial=self.start,
+            ncols=100,
         )
 
     def __enter__(self) -> Progress:

@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_written(world, tmp_path: Path, result, monkeypa
             says(error, f"{out} cannot be written")
             assert error.value.remedy == "choose another out="
     for number, reason in ((errno.EROFS, "Read-only file system"), (errno.ENOSPC, "is full")):
-        for module in ("checkpoint.rewrite.write_all", "result.write_json"):
+        for module in ("checkpoint.rewrite.Writer", "result.write_json"):
 
             def refuse(*_: object, number: int = number) -> None:
                 raise OSError(number, os.strerror(number))
@@ -169,7 +169,7 @@ save = lambda name: clp_transfer.transfer(source, helper).save(root / name, over
 
 
 def half(writer, entry, table):
-    os.write(writer, bytes(1000))
+    writer.write(memoryview(bytes(1000)))
     die()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def main(stage: str) -> None:
 
     with one_screen():
         hydra_main(version_base="1.3", config_path=str(root / "configs"), config_name=stage)(task)()
+    gc.freeze()  # else Python looks through all that is left for circles before it ends: up to a second
     from clp_transfer.cli import sweep
 
     if sweep.failed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clp_transfer.files import sha256_file, sha256_json
-from clp_transfer.manifest import Plan, digest
+from clp_transfer.manifest import Ahead, Plan, promised_digest
 
 AUTO, CALIBRATE = "auto", "calibrate"
 LINKS = ("never", "auto")
@@ -150,7 +152,10 @@ class TransferJob:
     device: str = "auto"
 
     def plan(self) -> Plan:
-        """The method, the options that it reads, the seed, and the contents of what it reads."""
+        """The method, the options that it reads, the seed, and the contents of what it reads.
+
+        The contents are hashed in the background: a model that is large takes longer to hash than to transfer.
+        """
         options = self.method.read_options()
         settings = {
             "method": options,
@@ -166,8 +171,8 @@ class TransferJob:
         if self.method.reads_text:
             inputs |= {name: _text_hash(path) for name, path in self._texts().items() if path is not None}
         files = {name: options.get(name) for name in ("vectors", "source_vectors", "dictionary")}
-        inputs |= {name: sha256_file(Path(f)) for name, f in files.items() if f and Path(f).is_file()}
-        return Plan("clp", self.out, settings, inputs)
+        inputs |= {name: partial(sha256_file, Path(f)) for name, f in files.items() if f and Path(f).is_file()}
+        return Plan("clp", self.out, settings, Ahead(inputs))
 
     @property
     def where(self) -> dict[str, Any]:
@@ -177,16 +182,16 @@ class TransferJob:
     def _texts(self) -> dict[str, Path | None]:
         return {"text": self.text, "validation": self.validation if self.method.name == AUTO else None}
 
-    def _hash(self, name: str | Path) -> str:
-        """Content hash of a folder or file; of a hub model its name and revision."""
+    def _hash(self, name: str | Path) -> Callable[[], str]:
+        """Content hash of a folder or file; of a hub model its name and revision. Computed when it is called."""
         path = Path(name).expanduser()
         if path.is_dir():
-            return digest(path)
+            return promised_digest(path)
         if path.is_file():
-            return sha256_file(path)
-        return sha256_json([str(name), self.revision])
+            return partial(sha256_file, path)
+        return partial(sha256_json, [str(name), self.revision])
 
 
-def _text_hash(path: Path) -> str:
+def _text_hash(path: Path) -> Callable[[], str]:
     """Content hash of a plain file, or of a pack's files."""
-    return sha256_file(path) if path.is_file() else digest(path.parent, f"{path.name}.*")
+    return partial(sha256_file, path) if path.is_file() else promised_digest(path.parent, f"{path.name}.*")

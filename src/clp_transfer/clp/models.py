@@ -65,9 +65,12 @@ class Model:
         """The tokenizer's vocabulary."""
         return Vocabulary.read(self.tokenizer, self.role)
 
-    def table(self, name: str) -> Table:
-        """One of its tables; raises UserError where the tokenizer has more tokens than it has rows."""
-        return Table(self.weights, name, self.vocabulary.size)
+    def table(self, name: str, size: int | None = None) -> Table:
+        """One of its tables; raises UserError where the tokenizer has more tokens than it has rows.
+
+        `size`: how many tokens that are, where it is known; None: counted in the tokenizer.
+        """
+        return Table(self.weights, name, self.vocabulary.size if size is None else size)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Ingredients:
         found = []
         for helper in self.helpers:
             name = helper.layout.head if table == "head" and helper.layout.head else helper.layout.input
-            rows = helper.table(name).rows(torch.arange(self.target.size))
+            rows = helper.table(name, self.target.size).rows(torch.arange(self.target.size))
             found.append(rows / rows.norm(dim=1).mean().clamp(min=1e-30) if len(self.helpers) > 1 else rows)
         return torch.cat(found, dim=1) if found else torch.zeros(self.target.size, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,11 @@ def _tokens(ingredients: Ingredients, method: str) -> Columns:
     ids, keys = range(overlap.size), [target.keys.get(index) for index in range(overlap.size)]
     other = dict.fromkeys(overlap.special_ids, "special")
     return {
-        "id": pa.array(np.arange(overlap.size, dtype=np.int32)),
-        "token": pa.array([target.tokens.get(index) for index in ids], pa.string()),
-        "text": pa.array([key and _text(key.text) for key in keys], pa.string()),
-        "class": pa.array([class_of(key) if key else other.get(i, "unused") for i, key in enumerate(keys)]),
-        "made": pa.array([_made(index, ingredients, method) for index in ids]),
+        "id": _numbers(np.arange(overlap.size, dtype=np.int32)),
+        "token": _strings([target.tokens.get(index) for index in ids]),
+        "text": _strings([key and _text(key.text) for key in keys]),
+        "class": _strings([class_of(key) if key else other.get(i, "unused") for i, key in enumerate(keys)]),
+        "made": _strings([_made(index, ingredients, method) for index in ids]),
     }
 
 
@@ -67,7 +68,7 @@ def _shown(ingredients: Ingredients) -> pa.Array:
     """The source's tokens by id: as text where they are text, else as the vocabulary writes them."""
     source = ingredients.source.vocabulary
     texts = (_text(source.keys[index].text) if index in source.keys else None for index in range(source.size))
-    return pa.array([source.tokens.get(i, "") if text is None else text for i, text in enumerate(texts)], pa.string())
+    return _strings([source.tokens.get(i, "") if text is None else text for i, text in enumerate(texts)])
 
 
 def _origin_columns(
@@ -86,19 +87,42 @@ def _origin_columns(
         ids[missing], weights[missing] = origins.ids.cpu().numpy(), origins.weights.float().cpu().numpy()
         told[missing] = True
     some = ids >= 0
-    ends = pa.array(np.concatenate([[0], some.sum(axis=1).cumsum()]).astype(np.int32))
+    ends = _numbers(np.concatenate([[0], some.sum(axis=1).cumsum()]).astype(np.int32))
+    untold = pa.Array.from_buffers(pa.bool_(), len(whole), [None, _bits(~told)])
 
     def listed(values: pa.Array) -> pa.Array:
-        return pa.ListArray.from_arrays(ends, values, mask=pa.array(~told))
+        return pa.ListArray.from_arrays(ends, values, mask=untold)
 
     prefix = "" if table == "input" else f"{table}_"
     norms = torch.cat([block.float().norm(dim=1) for block in whole.split(8192)])
     return {
-        f"{prefix}source_ids": listed(pa.array(ids[some])),
-        f"{prefix}source_tokens": listed(shown.take(pa.array(ids[some]))),
-        f"{prefix}weights": listed(pa.array(weights[some])),
-        f"{prefix}norm": pa.array(norms.cpu().numpy()),
+        f"{prefix}source_ids": listed(_numbers(ids[some])),
+        f"{prefix}source_tokens": listed(shown.take(_numbers(ids[some]))),
+        f"{prefix}weights": listed(_numbers(weights[some])),
+        f"{prefix}norm": _numbers(norms.cpu().numpy()),
     }
+
+
+# Arrow arrays from their buffers: `pa.array` imports pandas where there is one, which takes half a second.
+
+
+def _numbers(values: Any) -> pa.Array:
+    """An array over the same memory as a NumPy one."""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _strings(values: Sequence[str | None]) -> pa.Array:
+    """An array of strings; None becomes null."""
+    spelled = [(value or "").encode() for value in values]
+    ends = np.concatenate([[0], np.cumsum([len(each) for each in spelled], dtype=np.int64)]).astype(np.int32)
+    known = np.array([value is not None for value in values], dtype=bool)
+    buffers = [None if known.all() else _bits(known), pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+
+
+def _bits(flags: Any) -> pa.Buffer:
+    """Eight flags a byte, the first the lowest."""
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
 
 
 def write_provenance(table: pa.Table, folder: Path) -> None:

@@ -109,17 +109,19 @@ class TransferResult:
         source, overlap = self.ingredients.source, self.ingredients.overlap
         replaced = self._replaced(pad_to_multiple_of)
         # The one waits for the disk, the other for the processor.
-        with ThreadPoolExecutor(1) as pool:
-            told = pool.submit(lambda: self.provenance)
+        with ThreadPoolExecutor(2) as pool:
+            told, hashed = pool.submit(lambda: self.provenance), pool.submit(self._hashes)
             moved = write(source.weights, source.layout, replaced, folder, links)
+            rows = len(replaced.get(source.layout.input, self.input))
+            kept = overlap.identical and not replaced and self._same_tokenizer()
+            write_configs(
+                source.folder, self.ingredients.tokenizer_folder, self.tokenizer, rows, folder, identical=kept
+            )
             told.result()
-        rows = len(replaced.get(source.layout.input, self.input))
-        kept = overlap.identical and not replaced and self._same_tokenizer()
-        write_configs(source.folder, self.ingredients.tokenizer_folder, self.tokenizer, rows, folder, identical=kept)
         known = None if kept else self.tokenizer  # write_configs has compared it with what it wrote
         verify(folder, source.weights, source.layout, replaced, source.trust_remote_code, known)
         write_provenance(self.provenance, folder)
-        report = self.report | {"rows": rows, "bytes": moved, "models": self._hashes()}
+        report = self.report | {"rows": rows, "bytes": moved, "models": hashed.result()}
         write_json(folder / REPORT, report)
         self._write_card(folder)
         return report

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from clp_transfer import bulk
 from clp_transfer.clp.checkpoint import ranges
 from clp_transfer.clp.checkpoint.layout import Layout, find_layout
 from clp_transfer.clp.checkpoint.rewrite import write
@@ -249,9 +250,9 @@ def test_copies_where_the_kernel_cannot(make_family, tmp_path, monkeypatch):
     def refuse(*_args, **_keywords):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(os, "copy_file_range", refuse)
+    monkeypatch.setattr(ranges, "_clone", lambda source, out: False)
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr(ranges, "CHUNK", 1000)
+    monkeypatch.setattr(bulk, "BLOCK", 1000)
     replaced = new_tables(weights, layout, 71)
     counts = write(weights, layout, replaced, tmp_path, "auto")
     assert counts["copied"] > 0

@@ -57,6 +57,8 @@ def find_layout(folder: Path, weights: Weights, trust_remote_code: bool = False)
     that transformers does not know, or cannot build, is searched by the tables' usual names.
     """
     raw = read_config(folder)
+    if (plain := skeleton.plain_config(raw)) and (found := _by_shape(weights, raw, plain)):
+        return found
     config = skeleton.load_config(folder, trust_remote_code)
     if config is not None:
         text = config.get_text_config()

@@ -1,4 +1,4 @@
-"""Bytes from file to file without passing through this process: clones, links, copied ranges."""
+"""Whole files: cloned, linked or copied; and what a disk says that cannot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from clp_transfer.bulk import Reader, Writer
 from clp_transfer.errors import UserError
+from clp_transfer.manifest import remember_hash
 
 FICLONE = 0x40049409  # Linux: make a file share another one's blocks until either is written to
-CHUNK = 8 << 20
 # What a file system says that cannot do it, or not between these two files.
 CANNOT = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EMLINK}
 CANNOT |= {errno.EACCES, errno.ETXTBSY, errno.EBADF}
@@ -37,9 +38,20 @@ def place(source: Path, out: Path, links: str) -> str:
                 raise
         else:
             return "linked"
-    with source.open("rb") as reader, out.open("xb") as writer:
-        copy_range(reader.fileno(), 0, writer.fileno(), source.stat().st_size)
+    with reading(source) as reader, Writer(out, reader.size) as writer:
+        writer.copy(reader, 0, reader.size)
+    remember_hash(out, writer.sha256)
     return "copied"
+
+
+@contextmanager
+def reading(source: Path) -> Iterator[Reader]:
+    """A file to copy from; raises UserError where it ends early."""
+    try:
+        with Reader(source) as reader:
+            yield reader
+    except EOFError as error:
+        raise UserError("a source file ended while it was copied", "leave the source alone while this runs") from error
 
 
 def _clone(source: Path, out: Path) -> bool:
@@ -54,36 +66,6 @@ def _clone(source: Path, out: Path) -> bool:
             return True
     out.unlink()
     return False
-
-
-def copy_range(reader: int, start: int, writer: int, count: int) -> None:
-    """Append `count` bytes of one open file, from `start` on, to another; raises UserError where it ends early.
-
-    The kernel copies them where it can (and shares whole blocks where the file system does).
-    """
-    inside = True
-    while count:
-        if inside:
-            try:
-                done = os.copy_file_range(reader, writer, min(count, 1 << 30), offset_src=start)
-            except OSError as error:
-                if error.errno not in CANNOT:
-                    raise
-                inside = False
-                continue
-        else:
-            block = os.pread(reader, min(count, CHUNK), start)
-            done = len(block)
-            write_all(writer, memoryview(block))
-        if done == 0:
-            raise UserError("a source file ended while it was copied", "leave the source alone while this runs")
-        start, count = start + done, count - done
-
-
-def write_all(writer: int, view: memoryview) -> None:
-    """Append all of these bytes to an open file."""
-    while view:
-        view = view[os.write(writer, view) :]
 
 
 @contextmanager

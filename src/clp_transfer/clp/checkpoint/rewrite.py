@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -10,15 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from clp_transfer.bulk import Writer
 from clp_transfer.clp.checkpoint.entry import Entry, lay_out, make_header
 from clp_transfer.clp.checkpoint.layout import Layout
-from clp_transfer.clp.checkpoint.ranges import check_space, copy_range, explained, place, write_all
+from clp_transfer.clp.checkpoint.ranges import check_space, explained, place, reading
 from clp_transfer.clp.checkpoint.weights import INDEX, SAFETENSORS, Weights, as_bytes, torch_dtype
 from clp_transfer.clp.job import LINKS
 from clp_transfer.errors import UserError
 from clp_transfer.files import write_json
+from clp_transfer.manifest import remember_hash
 
-BLOCK = 16 << 20  # bytes of a new table that are converted at once
+BLOCK = 4 << 20  # bytes of a new table that are converted at once
 
 
 def write(
@@ -117,24 +118,21 @@ def _rewrite(
 ) -> None:
     """Write one safetensors file: a new header, then the tensors in order."""
     path.unlink(missing_ok=True)  # see ranges.place
-    reader = os.open(source.entries[entries[0].name].file, os.O_RDONLY)
-    writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        write_all(writer, memoryview(make_header(entries, metadata)))
+    header = make_header(entries, metadata)
+    size = len(header) + sum(e.nbytes for e in entries)
+    with reading(source.entries[entries[0].name].file) as reader, Writer(path, size) as writer:
+        writer.write(memoryview(header))
         for e in entries:
             if e.name in replaced:
                 _write_table(writer, e, replaced[e.name])
             elif e.start is None:
-                data = source.read(e.name)
-                write_all(writer, as_bytes(data))
+                writer.write(as_bytes(source.read(e.name)))
             else:
-                copy_range(reader, e.start, writer, e.nbytes)
-    finally:
-        os.close(writer)
-        os.close(reader)
+                writer.copy(reader, e.start, e.nbytes)
+    remember_hash(path, writer.sha256)
 
 
-def _write_table(writer: int, entry: Entry, table: Tensor) -> None:
+def _write_table(writer: Writer, entry: Entry, table: Tensor) -> None:
     """Append a new table in its stored dtype; raises UserError where that cannot hold it."""
     dtype = torch_dtype(entry)
     step = max(1, BLOCK // max(1, prod(entry.shape[1:]) * dtype.itemsize))
@@ -147,7 +145,7 @@ def _write_table(writer: int, entry: Entry, table: Tensor) -> None:
                 f"{entry.name}: {len(rows)} new rows are NaN or too large for {dtype} (the first: {rows[:5]})",
                 "choose another method, or another helper",
             )
-        write_all(writer, as_bytes(block))
+        writer.write(as_bytes(block))
 
 
 def _write_index(source: Weights, entries: dict[str, Entry], out: Path, changed: bool) -> None:

@@ -6,6 +6,7 @@ import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from clp_transfer.errors import UserError
@@ -28,6 +29,26 @@ class Skeleton:
     tied: bool
     rows: int
     by_token: frozenset[str]
+
+
+def plain_config(raw: dict[str, Any]) -> Any | None:
+    """config.json itself, where it says all that the tables' shapes have to be compared with; else None.
+
+    To import the family's own class takes a second and 100 MB for some. Decoders only that transformers knows, in one
+    part, without code.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+
+    family = raw.get("model_type")
+    known = family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    told = type(raw.get("vocab_size")) is int and type(raw.get("tie_word_embeddings")) is bool
+    parts = any(isinstance(value, dict) and "vocab_size" in value for value in raw.values())
+    if not known or not told or parts or "auto_map" in raw or raw.get("is_encoder_decoder"):
+        return None
+    return SimpleNamespace(**raw)
 
 
 def load_config(folder: Path, trust_remote_code: bool) -> Any | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from clp_transfer.clp.checkpoint.weights import Weights, torch_dtype
 from clp_transfer.errors import UserError
 
-BLOCK = 64 << 20  # the most bytes of a table that are held at once
+BLOCK = 16 << 20  # the most bytes of a table that are held at once
 GAP = 256 << 10  # unwanted bytes between two wanted rows that are cheaper to read than to skip
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -47,7 +47,7 @@ class Table:
     def rows(self, ids: Tensor) -> Tensor:
         """The rows of these ids (int64 [n], any order, repeats allowed), float32 [n, width].
 
-        Reads the file once from front to back, at most 64 MB of it at a time. Raises UserError where one of them has
+        Reads the file once from front to back, at most 16 MB of it at a time. Raises UserError where one of them has
         NaN or infinity, IndexError for an id that the table has no row for.
         """
         ids = ids.to("cpu", torch.int64).flatten()
@@ -82,16 +82,16 @@ class Table:
     def _read(self, first: int, last: int) -> Tensor:
         return self.weights.read_rows(self.entry.name, first, last)
 
-    def _stored(self, share: int = 1, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
-        """The first `count` rows (None: the real ones) as they are stored, in blocks of `BLOCK / share` bytes."""
-        step, count = max(1, BLOCK // share // self._row_bytes), self.real if count is None else count
+    def _stored(self, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """The first `count` rows (None: the real ones) as they are stored, in blocks of at most `BLOCK` bytes."""
+        step, count = max(1, BLOCK // self._row_bytes), self.real if count is None else count
         for first in range(0, count, step):
             yield first, self._read(first, min(first + step, count))
 
     def spread(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (by n - 1) of the real rows per dimension, [width] each, float64. One pass."""
         count, mean, squares = 0, torch.zeros(self.width, dtype=torch.float64), torch.zeros(self.width).double()
-        for _, block in self._stored(share=4):
+        for _, block in self._stored():
             rows = block.double()
             here = rows.mean(0)
             joined = count + len(rows)
@@ -110,7 +110,7 @@ class Table:
         products are NumPy's, which halves the work where it multiplies a matrix by its own transpose.
         """
         shift, total, products = None, torch.zeros(self.width, dtype=torch.float64), None
-        for _, block in self._stored(share=4):
+        for _, block in self._stored():
             rows = block.double()
             if shift is None:
                 shift = rows.mean(0)

@@ -7,8 +7,10 @@ would read its own training text in other pieces. So what is written is loaded, 
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from clp_transfer.clp.checkpoint.ranges import explained
@@ -64,12 +66,32 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a folder, as `AutoTokenizer` chooses it; raises UserError where there is none."""
     from transformers import AutoTokenizer
 
+    more = {} if (config := _told(folder)) is None else {"config": config}
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True, **more)
     except Exception as error:  # each tokenizer class has its own
         raise UserError(
             f"{folder} has no usable tokenizer: {str(error).partition(chr(10))[0]}", "save the tokenizer beside it"
         ) from error
+
+
+def _told(folder: Path) -> Any | None:
+    """All that `AutoTokenizer` asks of a model's config, where the tokenizer's own names its class: of that config's
+    class it then needs nothing, and to import it takes a second and 100 MB for some families.
+
+    None where it is to look for itself: at families that transformers does not know, and at folders with code.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    try:
+        model, own = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", CONFIG))
+        plain = "auto_map" not in model and "auto_map" not in own and model["model_type"] in CONFIG_MAPPING_NAMES
+        if not plain or not isinstance(own["tokenizer_class"], str):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    told = {name: model[name] for name in ("model_type", "model_name", "tokenizer_class") if name in model}
+    return SimpleNamespace(**{"tokenizer_class": None, "_name_or_path": str(folder)} | told)
 
 
 def same_tokenizer(one: Any, other: Any) -> bool:

@@ -17,7 +17,7 @@ from clp_transfer.clp.checkpoint.weights import Weights, as_bytes, read_into, to
 from clp_transfer.errors import UserError
 
 SAMPLE = 4096
-BLOCK = 16 << 20
+BLOCK = 4 << 20
 
 
 def verify(

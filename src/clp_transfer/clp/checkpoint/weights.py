@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from clp_transfer.bulk import Reader
 from clp_transfer.clp.checkpoint import pickled
 from clp_transfer.clp.checkpoint.entry import DTYPES, Contents, Entry, damaged, read_header
 from clp_transfer.errors import UserError
@@ -149,21 +149,15 @@ def as_bytes(tensor: Tensor) -> memoryview:
 
 def read_into(file: Path, start: int, view: memoryview) -> None:
     """Fill `view` with a file's bytes from `start` on; raises UserError where the file ends early."""
-    descriptor = os.open(file, os.O_RDONLY)
     try:
-        done = 0
-        while done < len(view):
-            # One call reads at most 2 GiB.
-            count = os.preadv(descriptor, [view[done:]], start + done)
-            if count == 0:
-                raise damaged(file, f"it ends {len(view) - done:,} bytes early")
-            done += count
+        with Reader(file) as reader:
+            reader.into(view, start)
+    except EOFError as error:
+        raise damaged(file, f"it ends {error.args[0]:,} bytes early") from error
     except OSError as error:
         if error.errno != errno.EIO:
             raise
         raise damaged(file, "the disk cannot read it") from error
-    finally:
-        os.close(descriptor)
 
 
 def listing(folder: Path, most: int = 12) -> str:

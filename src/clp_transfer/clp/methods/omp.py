@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clp_transfer.clp.methods.neighbours import BLOCK, Index
+from clp_transfer.clp.methods.neighbours import Index
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.clp.methods.weighting import combine, listed
 
-# Elements of the chosen atoms of a batch of tokens: 256 MB in float32.
-BATCH = 2**26
+# Elements of the chosen atoms of a batch of tokens, and of its products: 16 MB in float32, each.
+BATCH = 2**22
+FITTED = 64  # tokens whose coefficients are computed at once, in float64
 # A token is done when its residual is this small, an atom is dependent when so little of it is new, as shares.
 ENOUGH = 1e-5
 DEPENDENT = 1e-4
@@ -30,7 +31,7 @@ def solve(problem: Problem) -> Solution:
     known, wanted = problem.known.helper, problem.wanted.helper
     index = Index(known)
     atoms = min(problem.options.atoms, len(known))
-    size = max(1, min(BATCH // max(1, atoms * known.shape[1]), BLOCK // max(1, len(known))))
+    size = max(1, min(BATCH // max(1, atoms * known.shape[1]), BATCH // max(1, len(known))))
     found = [pursue(index, block, atoms) for block in wanted.split(size)]
     positions, weights, left = (torch.cat(each) for each in zip(*found, strict=True))
     rows = combine(positions, weights, problem.source)
@@ -79,7 +80,7 @@ def _without(atom: Tensor, basis: Tensor) -> Tensor:
 def _coefficients(table: Tensor, positions: Tensor, used: Tensor, wanted: Tensor) -> Tensor:
     """Least squares over the used atoms of each vector by its normal equations in float64; float32 [m, atoms]."""
     found = []
-    for where, mask, vector in zip(positions.split(256), used.split(256), wanted.split(256), strict=True):
+    for where, mask, vector in zip(positions.split(FITTED), used.split(FITTED), wanted.split(FITTED), strict=True):
         atoms = table[where].double() * mask[:, :, None]
         gram = atoms @ atoms.transpose(1, 2) + torch.diag_embed((~mask).double())
         factor = torch.linalg.cholesky(gram)
