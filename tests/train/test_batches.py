@@ -9,7 +9,7 @@ import torch
 from clp_transfer.errors import UserError
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train.batches import Batches
-from clp_transfer.train.job import BudgetConfig
+from clp_transfer.train.job import BudgetConfig, PhasesConfig
 
 BUDGET = BudgetConfig(tokens=10_000, batch_tokens=256, sequence_length=32, micro_batch=3)
 
@@ -59,3 +59,80 @@ def test_budgets_that_do_not_fit(world) -> None:
         Batches(corpus, BUDGET, 1, 0, 3)
     with pytest.raises(UserError, match="not one step"):
         Batches(corpus, BudgetConfig(batch_tokens=32_000_000, sequence_length=32), 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "phases", "wanted"),
+    [
+        ({"tokens": 2560}, {}, (10, 0)),
+        ({"tokens": 2561}, {}, (11, 0)),
+        ({"tokens": 1}, {}, (1, 0)),
+        ({"tokens": 1}, {"share": 0.01}, (1, 1)),
+        ({"steps": 30}, {"share": 0.1}, (30, 3)),  # as a float, 0.1 · 30 is a little more than 3
+        ({"steps": 30}, {"share": 0.11}, (30, 4)),
+        ({"steps": 30}, {"share": 1.0}, (30, 30)),
+        ({"tokens": 2560}, {"share": 0.5, "batch_tokens": 64}, (25, 20)),
+        ({"tokens": 2560}, {"share": 0.45, "batch_tokens": 64}, (24, 18)),
+        ({"tokens": 2560}, {"share": 1.0, "batch_tokens": 64}, (40, 40)),
+        ({"tokens": 2560}, {"share": 0.0, "batch_tokens": 64}, (10, 0)),
+        ({"steps": 25}, {"share": 0.5, "batch_tokens": 64}, (25, 20)),
+        ({"steps": 25}, {"share": 1.0, "batch_tokens": 64}, (25, 25)),
+    ],
+)
+def test_the_budget_is_in_tokens_or_steps(world, budget, phases, wanted) -> None:
+    small = BudgetConfig(**({"batch_tokens": 256, "sequence_length": 32} | budget))
+    batches = Batches(PackedCorpus(world.train_pack), small, 1, phases=PhasesConfig(**phases))
+    assert (batches.steps, batches.embedding_steps) == wanted
+
+
+def test_the_budget_is_in_epochs(world) -> None:
+    corpus = PackedCorpus(world.train_pack)
+    for epochs in (0.1, 1, 2.5):
+        batches = Batches(corpus, BudgetConfig(epochs=epochs, batch_tokens=256, sequence_length=32), 1)
+        used = batches.first_sequence(batches.steps)
+        assert used - batches.sequences < epochs * batches.available <= used
+    with pytest.raises(UserError, match="both set"):
+        Batches(corpus, BudgetConfig(epochs=1, steps=1, batch_tokens=256, sequence_length=32), 1)
+
+
+@pytest.mark.parametrize("batch_tokens", [64, 512])
+def test_phases_do_not_change_the_order(world, batch_tokens: int) -> None:
+    corpus = PackedCorpus(world.train_pack)
+    phases = PhasesConfig(share=0.4, batch_tokens=batch_tokens)
+    budget = BudgetConfig(tokens=40_000, batch_tokens=256, sequence_length=32, micro_batch=3)
+    plain, phased = Batches(corpus, budget, 3), Batches(corpus, budget, 3, phases=phases)
+    assert phased.tokens > 2 * phased.available * 32, "more than two epochs"
+    order = [i for step in range(plain.steps + 2) for i in plain.indices(step)]
+    seen: list[int] = []
+    for step in range(phased.steps):
+        assert (phased.first_sequence(step), phased.tokens_at(step)) == (len(seen), 32 * len(seen))
+        assert Batches(corpus, budget, 3, phases=phases).indices(step) == phased.indices(step)
+        seen += phased.indices(step)
+        blocks = phased.micro_batches(step)
+        assert len(blocks) == phased.accumulation_at(step) and len(blocks[0][0]) == phased.micro_batch_at(step) <= 3
+    assert seen == order[: len(seen)] and phased.tokens == 32 * len(seen)
+    share = phased.tokens_at(phased.embedding_steps) / 40_000
+    assert 0.4 <= share < 0.4 + batch_tokens / 40_000
+
+
+def test_a_phase_that_does_not_fit_is_named(world) -> None:
+    corpus = PackedCorpus(world.train_pack)
+    with pytest.raises(UserError, match=r"phases\.batch_tokens=100"):
+        Batches(corpus, BUDGET, 1, phases=PhasesConfig(share=0.1, batch_tokens=100))
+    with pytest.raises(UserError, match=r"phases\.batch_tokens / budget"):
+        Batches(corpus, BUDGET, 1, 0, 4, PhasesConfig(share=0.1, batch_tokens=64))
+    Batches(corpus, BUDGET, 1, 0, 4, PhasesConfig(share=0.0, batch_tokens=64))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_segments_are_the_documents(world, world_size: int) -> None:
+    """Against counting the end-of-text tokens before each token."""
+    for rank in range(world_size):
+        batches = Batches(PackedCorpus(world.train_pack), BUDGET, 1, rank, world_size)
+        for step in (0, 7):
+            found = batches.segments(step)
+            assert len(found) == batches.accumulation
+            for (inputs, _), segments in zip(batches.micro_batches(step), found, strict=True):
+                ended = (inputs == 0).long()
+                assert torch.equal(segments, ended.cumsum(1) - ended)
+                assert segments.max() > 0

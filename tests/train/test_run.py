@@ -14,8 +14,8 @@ from clp_transfer.errors import UserError
 from clp_transfer.evaluate.perplexity import measure
 from clp_transfer.manifest import is_complete
 from clp_transfer.packed import PackedCorpus
-from clp_transfer.train import checkpoint, loop
-from clp_transfer.train.job import ArchitectureConfig, OptimConfig, TrainConfig
+from clp_transfer.train import loop
+from clp_transfer.train.job import ArchitectureConfig, OptimConfig, PhasesConfig, TrainConfig
 from clp_transfer.train.run import train
 
 
@@ -104,12 +104,6 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(make_job, tmp_path, monkeyp
     assert steps == sorted(set(steps)), "a resumed run must not record a step twice"
 
 
-def test_a_partial_checkpoint_is_never_taken(tmp_path) -> None:
-    for name in ("step-3", "step-12", "step-20.partial", "stepping"):
-        (tmp_path / name).mkdir()
-    assert checkpoint.latest(tmp_path) == tmp_path / "step-12"
-
-
 def test_another_config_does_not_resume(make_job, monkeypatch) -> None:
     job = make_job(train=TrainConfig(precision="fp32", threads=1, checkpoint_minutes=1e-9, log_seconds=0))
     step = loop.Loop.step
@@ -183,3 +177,40 @@ def test_what_does_not_belong_together_is_refused(make_job, world) -> None:
         train(make_job(tokenizer=world.source_tokenizer))
     with pytest.raises(UserError, match="not a causal language model"):
         train(make_job(model=world.root / "packs"))
+
+
+def test_two_phases_with_a_kill_at_their_boundary(make_job, tmp_path, monkeypatch) -> None:
+    """Embeddings first, in smaller batches; the body has not moved when the second phase begins."""
+    phases = PhasesConfig(share=0.5, lr=2e-3, batch_tokens=64, schedule="mixed")
+    often = TrainConfig(precision="fp32", threads=1, checkpoint_minutes=1e-9, log_seconds=0)
+    whole = make_job(out=tmp_path / "runs" / "whole", phases=phases, train=often)
+    summary = train(whole)
+    assert (summary["embedding_steps"], summary["steps"], summary["tokens"]) == (12, 18, 1536)
+    lines = records(whole.out, "train")
+    assert [r["tokens"] for r in lines] == [*range(64, 769, 64), *range(896, 1537, 128)]
+    assert {r["lr_body"] for r in lines[:12]} == {0.0} and lines[12]["lr_body"] == lines[12]["lr_embeddings"] > 0
+    job = make_job(phases=phases, train=often)
+    step, start = loop.Loop.step, weights_of(make_job().model)
+
+    def dying(self, number):
+        if number == 12:
+            now = {k.removeprefix("model."): v for k, v in self.module.state_dict().items()}
+            tables = [k for k in start if "embed_tokens" in k or "lm_head" in k]
+            assert all(torch.equal(now[k], start[k]) for k in start if k not in tables)
+            assert not any(torch.equal(now[k], start[k]) for k in tables)
+            raise Killed
+        return step(self, number)
+
+    monkeypatch.setattr(loop.Loop, "step", dying)
+    with pytest.raises(Killed):
+        train(job)
+    monkeypatch.undo()
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    train(job)
+    one, other = weights(whole.out), weights(job.out)
+    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert records(whole.out, "validation") == records(job.out, "validation")
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder).state_dict()

@@ -8,12 +8,23 @@ from clp_transfer.clp.job import LINKS
 from clp_transfer.clp.limits import check_ranges
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
+from clp_transfer.train.job import SCHEDULES
 
 POSITIVE = (
     "budget.tokens",
     "budget.batch_tokens",
     "budget.sequence_length",
     "budget.micro_batch",
+    "budget.steps",
+    "budget.epochs",
+    "phases.lr",
+    "phases.batch_tokens",
+    "phases.cycles",
+    "phases.embedding_cycles",
+    "validation.every",
+    "train.checkpoint_tokens",
+    "train.keep",
+    "train.permanent_tokens",
     "validation.points",
     "validation.batch_size",
     "validation.max_bytes",
@@ -33,7 +44,19 @@ POSITIVE = (
     "pipeline.workers",
     "tuning_tokens",
 )
-SHARES = ("optim.warmup_share", "optim.min_lr_ratio")
+SHARES = (
+    "optim.warmup_share",
+    "optim.min_lr_ratio",
+    "optim.decay_share",
+    "phases.share",
+    "phases.warmup_share",
+)
+CHOICES = {
+    **SCHEDULES,
+    "train.on_bad_loss": ("stop", "skip"),
+    "train.precision": ("fp32", "bf16", "bf16_pure", "fp16"),
+    "transfer.links": LINKS,
+}
 WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
 
 
@@ -41,7 +64,8 @@ def check(config: Config) -> None:
     """Raise UserError for the first value out of its range: its key, the value, what was expected."""
     check_ranges(config.method)
     _each(config, POSITIVE, lambda value: value > 0, "more than 0")
-    _each(config, ("transfer.links",), lambda value: value in LINKS, " or ".join(LINKS))
+    for key, choices in CHOICES.items():
+        _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(choices))
     _each(config, ("helper",), _is_helper, "a model, or a list of models with one tokenizer")
     _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
     _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")

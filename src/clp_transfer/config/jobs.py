@@ -11,7 +11,7 @@ from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import EvaluateJob, Step0Job
 from clp_transfer.prepare.job import DataFolder, PrepareJob
 from clp_transfer.report.job import ArmRun, ReportJob
-from clp_transfer.train.job import RunFolder, TrainJob
+from clp_transfer.train.job import PhasesConfig, RunFolder, TrainJob
 from clp_transfer.train.schedule import best_rate
 
 TARGET, SOURCE, HELPER = "target", "source", "helper"
@@ -150,6 +150,7 @@ def train_job(config: Config) -> TrainJob:
         seed=config.seed,
         language=data_language(config),
         base_model=str(model or "none"),
+        phases=config.phases if target else PhasesConfig(),
     )
 
 

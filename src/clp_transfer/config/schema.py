@@ -17,6 +17,7 @@ from clp_transfer.train.job import (
     BudgetConfig,
     DeepSpeedConfig,
     OptimConfig,
+    PhasesConfig,
     TrainConfig,
     ValidationConfig,
     WandbConfig,
@@ -78,10 +79,9 @@ class Config:
     folders, hub ids, GGUF files, or names in `data.models`; null means the experiment's own. `helper` may be a list of
     models with one tokenizer. `out`: where `clp.py` writes (null: the experiment's folder). `overwrite` lets it replace
     what is there, and `prepare.py` data of another config. `explain`: a text whose tokens' rows clp.py then explains.
-    `files`, `dataset`:
-    what `data=files` and `data=hub` read. `text`, `validation_text`: target-language text for the methods that read some; null: of `text`, the experiment's
-    training pack. `tuning` holds, for every arm, the loss that each peak rate gave in a short run; the best is used
-    where `optim.lr` is null.
+    `files`, `dataset`: what `data=files` and `data=hub` read. `text`, `validation_text`: target-language text for the
+    methods that read some; null: of `text`, the experiment's training pack. `tuning` holds, for every arm, the loss
+    that each peak rate gave in a short run; the best is used where `optim.lr` is null.
     """
 
     name: str = "default"
@@ -116,6 +116,7 @@ class Config:
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    phases: PhasesConfig = field(default_factory=PhasesConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)

@@ -18,19 +18,28 @@ class ArchitectureConfig:
 
 @dataclass
 class BudgetConfig:
-    """How many tokens, and in what portions; all in tokens except `micro_batch`, in sequences per rank."""
+    """How many tokens, and in what portions; all in tokens except `micro_batch`, in sequences per rank.
+
+    `steps` or `epochs`, where set, take the place of `tokens`. `document_mask`: a document's tokens do not attend to
+    the documents before it in the same sequence (the paper's do).
+    """
 
     tokens: int = 1_000_000
+    steps: int | None = None
+    epochs: float | None = None
     batch_tokens: int = 2048
     sequence_length: int = 128
     micro_batch: int = 16
+    document_mask: bool = False
 
 
 @dataclass
 class OptimConfig:
-    """AdamW with warm-up and cosine decay; weight decay on matrices only.
+    """AdamW with warm-up and a schedule; weight decay on matrices only, on embedding tables by `decay_embeddings`.
 
-    `lr` is the peak rate; null takes the best of the experiment's `tuning` table for the arm.
+    `lr` is the peak rate; null takes the best of the experiment's `tuning` table for the arm. `schedule`: `cosine`,
+    `linear`, `constant`, or `wsd` (constant, then linear decay over the last `decay_share` of the steps), down to
+    `min_lr_ratio` of the peak. `rates`: factors on the rate of the groups `embeddings` (tables and head) and `body`.
     """
 
     lr: float | None = None
@@ -38,15 +47,51 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    schedule: str = "cosine"
     warmup_share: float = 0.1
+    decay_share: float = 0.2
     min_lr_ratio: float = 0.1
+    decay_embeddings: bool = True
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class PhasesConfig:
+    """Embedding tuning first, then everything (the study project's options; its formulas: docs/training.md).
+
+    `share` of the tokens, from 0 to 1, is the first phase: with `freeze` only the embedding tables and the head learn
+    in it, without it everything does at the phase's rates ("accelerated start"). `new_rows_only`: of the tables only
+    the rows that the transfer made learn in it. `lr`: its peak rate; null: `optim.lr`. `warmup_share` of the phase, or
+    of the run (`warmup_of`); the second phase warms up by `optim.warmup_share` in the same way. `schedule`: `cosine`
+    (one in each phase), `mixed` (constant, then a decay), `constant`, `unified` (one warm-up and one decay over the
+    run) or `plain` (the second phase's alone, over the run); `optim.schedule` is the shape of every decay but the first
+    phase's cosine. `denominator`: that cosine decays over the `phase` or, more slowly, over the `run`. `cycles`: of
+    each phase's cosine, 0.5 is one half wave. `batch_tokens`: another batch size in the first phase.
+    """
+
+    share: float = 0.0
+    freeze: bool = True
+    new_rows_only: bool = False
+    lr: float | None = None
+    warmup_share: float = 0.1
+    warmup_of: str = "phase"
+    schedule: str = "cosine"
+    denominator: str = "phase"
+    embedding_cycles: float = 0.5
+    cycles: float = 0.5
+    batch_tokens: int | None = None
 
 
 @dataclass
 class ValidationConfig:
-    """When and on how much held-out text the loss is measured along the way: at step 0, then evenly."""
+    """When and on how much held-out text the loss is measured along the way: at step 0, then at `points` even steps.
+
+    `tokens`: at these token counts instead. `every`: after every so many tokens instead.
+    """
 
     points: int = 8
+    tokens: list[int] = field(default_factory=list)
+    every: int | None = None
     max_bytes: int | None = 120_000
     batch_size: int = 32
 
@@ -73,13 +118,38 @@ class WandbConfig:
 
 @dataclass
 class TrainConfig:
-    """How training runs on this machine."""
+    """How training runs on this machine.
+
+    `precision`: `fp32`, `bf16` (autocast over float32 weights), `bf16_pure` (bfloat16 weights), `fp16` (GPU only).
+    `attention`: `auto` is the fastest exact one that the family has. `compile`: each block by torch.compile.
+    `recompute`: activations again in the backward pass, for memory. Checkpoints: every `checkpoint_minutes`, or every
+    `checkpoint_tokens`; the last `keep` stay, and those at multiples of `permanent_tokens`. `on_bad_loss`: a loss that
+    is not finite, or `spike` times its running mean, stops the run or is skipped (`stop`, `skip`).
+    """
 
     precision: str = "bf16"
+    attention: str = "auto"
+    compile: bool = False
+    recompute: bool = False
     threads: int | None = None
     checkpoint_minutes: float = 1.0
+    checkpoint_tokens: int | None = None
+    keep: int = 1
+    permanent_tokens: int | None = None
+    on_bad_loss: str = "stop"
+    spike: float | None = None
     log_seconds: float = 5.0
     fused_loss: bool = True
+
+
+SCHEDULES = {
+    "optim.schedule": ("cosine", "linear", "constant", "wsd"),
+    "phases.schedule": ("cosine", "mixed", "constant", "unified", "plain"),
+    "phases.denominator": ("phase", "run"),
+    "phases.warmup_of": ("phase", "run"),
+}
+# Of how training runs, what changes the numbers, if only in their last bits.
+CHANGES_NUMBERS = ("precision", "threads", "fused_loss", "attention", "compile", "recompute", "on_bad_loss", "spike")
 
 
 @dataclass
@@ -104,6 +174,7 @@ class TrainJob:
     seed: int
     language: str
     base_model: str
+    phases: PhasesConfig = field(default_factory=PhasesConfig)
 
     def plan(self) -> Plan:
         """Everything that changes the weights or the curve; not how often it logs or saves."""
@@ -111,10 +182,9 @@ class TrainJob:
             "architecture": asdict(self.architecture) if self.model is None else None,
             "budget": asdict(self.budget),
             "optim": asdict(self.optim),
+            "phases": asdict(self.phases) if self.phases.share else None,
             "validation": asdict(self.validation),
-            "precision": self.train.precision,
-            "threads": self.train.threads,
-            "fused_loss": self.train.fused_loss,
+            **{name: getattr(self.train, name) for name in CHANGES_NUMBERS},
             "deepspeed": asdict(self.deepspeed),
             "seed": self.seed,
         }

@@ -13,9 +13,11 @@ from clp_transfer.errors import UserError
 from clp_transfer.evaluate.perplexity import measure
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import checkpoint, optimizer, schedule
+from clp_transfer.train.accumulation import set_batch
 from clp_transfer.train.batches import Batches
 from clp_transfer.train.job import RunFolder, TrainJob
 from clp_transfer.train.loss import CausalLoss
+from clp_transfer.train.phases import Phases, new_rows
 from clp_transfer.train.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -25,12 +27,14 @@ class Loop:
     """One run's training, from its last checkpoint (or step 0) to the end of its budget."""
 
     def __init__(self, job: TrainJob, accelerator: Any, module: CausalLoss, batches: Batches, working: Path) -> None:
-        if job.optim.lr is None:
-            raise UserError("optim.lr is not set", "set optim.lr, or give the experiment a tuning table")
         self.job, self.accelerator, self.module, self.batches = job, accelerator, module, batches
-        self.peak = job.optim.lr
+        self.course = schedule.Course(batches.steps, batches.embedding_steps, job.optim, job.phases)
         self.folder = working / "checkpoints"
-        self.wrapped, self.optimizer = accelerator.prepare(module, optimizer.build(module, job.optim, self.peak))
+        alone = accelerator.num_processes == 1 and job.deepspeed.stage is None
+        made = new_rows(job.model) if job.model and job.phases.new_rows_only else None
+        self.phases = Phases(module, job.phases, self.course, made, alone=alone)  # before anything wraps the module
+        built = optimizer.build(module, job.optim, self.course.peak)
+        self.wrapped, self.optimizer = accelerator.prepare(module, built)
         self.progress = checkpoint.resume(accelerator, self.folder)
         metrics = RunFolder(working).metrics
         self.tracker = Tracker(job, metrics, self.progress.metrics_bytes, accelerator.is_main_process)
@@ -52,7 +56,7 @@ class Loop:
 
     def run(self) -> dict[str, Any]:
         """Train to the end; returns the last validation record."""
-        points = set(schedule.validation_steps(self.batches.steps, self.job.validation.points))
+        points = set(schedule.validation_steps(self.batches, self.job.validation))
         if self.progress.step:
             log.info("%s: going on from step %d", self.job.name, self.progress.step)
         record = self.validate(0) if self.progress.step == 0 else {}
@@ -72,8 +76,8 @@ class Loop:
 
     def step(self, step: int) -> torch.Tensor:
         """One update; returns this rank's mean loss (nats). Raises UserError when the loss is not finite."""
-        lr = schedule.rate(step, self.batches.steps, self.job.optim, self.peak)
-        optimizer.set_rate(self.optimizer, lr)
+        self.rates = self.phases.begin(step, self.optimizer)
+        set_batch(self.accelerator, self.wrapped, self.batches, step)
         total = torch.zeros((), device=self.accelerator.device)
         for inputs, targets in self.batches.micro_batches(step):
             with self.accelerator.accumulate(self.wrapped):
@@ -82,15 +86,15 @@ class Loop:
                 total += loss.detach()
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.job.optim.clip_norm)
+                    self.accelerator.clip_grad_norm_(self.phases.learning, self.job.optim.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         if not torch.isfinite(total):
             raise UserError(
                 f"{self.job.name}: the loss is {float(total)} at step {step + 1}",
-                f"lower optim.lr (now {self.peak:g}); the last checkpoint is {checkpoint.latest(self.folder)}",
+                f"lower optim.lr (now {self.course.peak:g}); the last checkpoint is {checkpoint.latest(self.folder)}",
             )
-        return total / self.batches.accumulation
+        return total / self.batches.accumulation_at(step)
 
     def validate(self, step: int) -> dict[str, Any]:
         """Measure the held-out text and record it; every rank computes it, which ZeRO 3 needs."""
@@ -107,7 +111,7 @@ class Loop:
             )
         units = ("nats_per_token", "token_perplexity", "word_perplexity", "bits_per_byte")
         values = found.as_dict()
-        record = {"kind": "validation", "step": step, "tokens": step * self.job.budget.batch_tokens}
+        record = {"kind": "validation", "step": step, "tokens": self.batches.tokens_at(step)}
         record |= {unit: values[unit] for unit in units}
         self.tracker.log(record)
         if self.accelerator.is_main_process:
@@ -117,12 +121,14 @@ class Loop:
 
     def report(self, done: int, loss: float) -> None:
         """The progress line: tokens, loss, rate, speed, time left."""
-        tokens = done * self.job.budget.batch_tokens
-        fresh = (done - self.resumed_at) / max(done, 1)
-        speed = tokens * fresh / max(time.time() - self.started - self.progress.seconds - self.validation_seconds, 1e-9)
-        left = (self.batches.steps * self.job.budget.batch_tokens - tokens) / max(speed, 1e-9)
-        lr = schedule.rate(done - 1, self.batches.steps, self.job.optim, self.peak)
+        tokens = self.batches.tokens_at(done)
+        fresh = tokens - self.batches.tokens_at(self.resumed_at)
+        speed = fresh / max(time.time() - self.started - self.progress.seconds - self.validation_seconds, 1e-9)
+        left = (self.batches.tokens - tokens) / max(speed, 1e-9)
+        lr = schedule.rate(done - 1, self.course)
         record = {"kind": "train", "step": done, "tokens": tokens, "loss": loss, "lr": lr, "tokens_per_second": speed}
+        if self.course.embedding_steps:
+            record |= {f"lr_{group}": value for group, value in self.rates.items()}
         self.tracker.log(record)
         if self.accelerator.is_main_process:
             log.info(

@@ -39,7 +39,7 @@ def train(job: TrainJob) -> dict[str, Any]:
 
 
 def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, Any]:
-    batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed, rank, world_size)
+    batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed, rank, world_size, job.phases)
     # Before DeepSpeed is set up: under ZeRO 3 transformers would otherwise load empty, partitioned weights.
     model = _load(job, batches.corpus).train()
     torch.manual_seed(job.seed)  # for dropout, where the family has it
@@ -49,7 +49,7 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     loop = Loop(job, accelerator, CausalLoss(model, fused).to(accelerator.device), batches, plan.working)
     started = time.time()
     final = loop.run()
-    tokens = batches.steps * job.budget.batch_tokens
+    tokens = batches.tokens
     summary = {
         "name": job.name,
         "parameters": total,
@@ -60,7 +60,8 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
         "flops": per_token * tokens,
         "seconds": round(loop.seconds, 1),
         "tokens_per_second": round(tokens / loop.training_seconds),
-        "lr": loop.peak,
+        "lr": loop.course.peak,
+        "embedding_steps": batches.embedding_steps,
         "precision": job.train.precision,
         "world_size": world_size,
         "zero_stage": job.deepspeed.stage,
