@@ -15,7 +15,14 @@ from clp_transfer.evaluate.perplexity import measure
 from clp_transfer.manifest import is_complete
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import loop
-from clp_transfer.train.job import ArchitectureConfig, OptimConfig, PhasesConfig, TrainConfig
+from clp_transfer.train.job import (
+    ArchitectureConfig,
+    BudgetConfig,
+    DeepSpeedConfig,
+    OptimConfig,
+    PhasesConfig,
+    TrainConfig,
+)
 from clp_transfer.train.run import train
 
 
@@ -214,3 +221,40 @@ def test_two_phases_with_a_kill_at_their_boundary(make_job, tmp_path, monkeypatc
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
+
+
+def test_skipping_bad_losses_is_refused_with_deepspeed(make_job) -> None:
+    often = TrainConfig(precision="fp32", threads=1, on_bad_loss="skip")
+    with pytest.raises(UserError, match="skip cannot be had with DeepSpeed"):
+        train(make_job(train=often, deepspeed=DeepSpeedConfig(stage=2)))
+
+
+def test_a_loss_that_is_not_finite_is_skipped(make_job, monkeypatch) -> None:
+    """One bad batch: its update is left out, the run goes on and ends with finite weights."""
+    forward, calls = loop.CausalLoss.forward, []
+
+    def sometimes(self, *inputs):
+        calls.append(1)
+        return forward(self, *inputs) * (float("nan") if len(calls) == 7 else 1.0)
+
+    monkeypatch.setattr(loop.CausalLoss, "forward", sometimes)
+    job = make_job(
+        train=TrainConfig(precision="fp32", threads=1, checkpoint_minutes=60, log_seconds=0, on_bad_loss="skip")
+    )
+    summary = train(job)
+    assert all(torch.isfinite(v).all() for v in weights(job.out).values())
+    assert [r["step"] for r in records(job.out, "train") if r["loss"] is None] == [4]
+    assert summary["final"]["bits_per_byte"] < records(job.out, "validation")[0]["bits_per_byte"]
+
+
+def test_documents_of_a_sequence_can_be_kept_apart(make_job, tmp_path) -> None:
+    """Another curve than without the mask, and it learns."""
+    curves = []
+    for masked in (False, True):
+        budget = BudgetConfig(
+            tokens=12 * 128, batch_tokens=128, sequence_length=32, micro_batch=2, document_mask=masked
+        )
+        job = make_job(out=tmp_path / "runs" / str(masked), budget=budget)
+        train(job)
+        curves.append([r["loss"] for r in records(job.out, "train")])
+    assert curves[0] != curves[1] and curves[1][-1] < curves[1][0]

@@ -121,7 +121,7 @@ def ours(root: str, size: dict[str, int]) -> dict[str, float]:
     stamps: list[float] = []
 
     class TimedLoop(Loop):
-        def step(self, step: int) -> torch.Tensor:
+        def step(self, step: int) -> float:
             loss = super().step(step)
             stamps.append(time.perf_counter())
             return loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from clp_transfer.evaluate.perplexity import measure
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import checkpoint, optimizer, schedule
 from clp_transfer.train.accumulation import set_batch
+from clp_transfer.train.bad_loss import BadLoss
 from clp_transfer.train.batches import Batches
 from clp_transfer.train.job import RunFolder, TrainJob
 from clp_transfer.train.loss import CausalLoss
 from clp_transfer.train.phases import Phases, new_rows
+from clp_transfer.train.signals import Requests
 from clp_transfer.train.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,11 @@ class Loop:
     """One run's training, from its last checkpoint (or step 0) to the end of its budget."""
 
     def __init__(self, job: TrainJob, accelerator: Any, module: CausalLoss, batches: Batches, working: Path) -> None:
+        if job.train.on_bad_loss == "skip" and job.deepspeed.stage is not None:
+            raise UserError(
+                "train.on_bad_loss=skip cannot be had with DeepSpeed, which updates in its backward pass",
+                "use train.on_bad_loss=stop, or deepspeed=none",
+            )
         self.job, self.accelerator, self.module, self.batches = job, accelerator, module, batches
         self.course = schedule.Course(batches.steps, batches.embedding_steps, job.optim, job.phases)
         self.folder = working / "checkpoints"
@@ -36,6 +44,8 @@ class Loop:
         built = optimizer.build(module, job.optim, self.course.peak)
         self.wrapped, self.optimizer = accelerator.prepare(module, built)
         self.progress = checkpoint.resume(accelerator, self.folder)
+        self.bad_loss = BadLoss(job.train.on_bad_loss, job.train.spike, lambda: checkpoint.latest(self.folder))
+        self.bad_loss.restore(self.progress.state.get("bad_loss", {}))
         metrics = RunFolder(working).metrics
         self.tracker = Tracker(job, metrics, self.progress.metrics_bytes, accelerator.is_main_process)
         self.validation = PackedCorpus(job.validation_pack).head(job.validation.max_bytes)
@@ -61,40 +71,47 @@ class Loop:
             log.info("%s: going on from step %d", self.job.name, self.progress.step)
         record = self.validate(0) if self.progress.step == 0 else {}
         saved = logged = time.time()
-        for step in range(self.progress.step, self.batches.steps):
-            loss = self.step(step)
-            done = step + 1
-            if time.time() - logged >= self.job.train.log_seconds or done == self.batches.steps:
-                self.report(done, float(loss))
-                logged = time.time()
-            if done in points:
-                record = self.validate(done)
-            if self._time_to_save(saved, done):
-                self.save(done)
-                saved = time.time()
+        with Requests() as requests:
+            for step in range(self.progress.step, self.batches.steps):
+                loss = self.step(step)
+                done = step + 1
+                if time.time() - logged >= self.job.train.log_seconds or done == self.batches.steps:
+                    self.report(done, loss)
+                    logged = time.time()
+                if done in points:
+                    record = self.validate(done)
+                asked, due = requests.any_rank(self.accelerator, self._is_time(saved))
+                if done < self.batches.steps and (asked or due or self._passes(done)):
+                    self.save(done)
+                    saved = time.time()
+                if asked and done < self.batches.steps:
+                    raise requests.stopped(asked, checkpoint.latest(self.folder))
         return record or self.validate(self.batches.steps)
 
-    def step(self, step: int) -> torch.Tensor:
-        """One update; returns this rank's mean loss (nats). Raises UserError when the loss is not finite."""
+    def step(self, step: int) -> float:
+        """One update; returns its mean loss (nats) over all ranks. Raises UserError where a bad loss stops the run."""
         self.rates = self.phases.begin(step, self.optimizer)
         set_batch(self.accelerator, self.wrapped, self.batches, step)
-        total = torch.zeros((), device=self.accelerator.device)
-        for inputs, targets in self.batches.micro_batches(step):
+        device, mean = self.accelerator.device, float("nan")
+        total = torch.zeros((), device=device)
+        masked = self.job.budget.document_mask
+        segments = self.batches.segments(step) if masked else repeat(None)
+        for (inputs, targets), documents in zip(self.batches.micro_batches(step), segments, strict=masked):
             with self.accelerator.accumulate(self.wrapped):
-                device = self.accelerator.device
-                loss = self.wrapped(inputs.to(device), targets.to(device))
+                more = () if documents is None else (documents.to(device),)
+                loss = self.wrapped(inputs.to(device), targets.to(device), *more)
                 total += loss.detach()
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.phases.learning, self.job.optim.clip_norm)
+                    norm = self.accelerator.clip_grad_norm_(self.phases.learning, self.job.optim.clip_norm)
+                    whole = self.accelerator.reduce(total / self.batches.accumulation_at(step), "mean")
+                    mean = float(whole)
+                    if self.bad_loss.check(mean, step + 1, None if norm is None else float(norm)) == "skip":
+                        self.optimizer.zero_grad()
+                        continue
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        if not torch.isfinite(total):
-            raise UserError(
-                f"{self.job.name}: the loss is {float(total)} at step {step + 1}",
-                f"lower optim.lr (now {self.course.peak:g}); the last checkpoint is {checkpoint.latest(self.folder)}",
-            )
-        return total / self.batches.accumulation_at(step)
+        return mean
 
     def validate(self, step: int) -> dict[str, Any]:
         """Measure the held-out text and record it; every rank computes it, which ZeRO 3 needs."""
@@ -137,16 +154,23 @@ class Loop:
                 *divmod(round(left), 60),
             )
 
-    def _time_to_save(self, saved: float, done: int) -> bool:
-        """Whether a checkpoint is due; rank 0's clock decides for all."""
-        due = done < self.batches.steps and time.time() - saved >= 60 * self.job.train.checkpoint_minutes
-        if self.accelerator.num_processes == 1:
-            return due
-        flag = torch.tensor([int(due)], device=self.accelerator.device)
-        torch.distributed.broadcast(flag, src=0)
-        return bool(flag.item())
+    def _is_time(self, saved: float) -> bool:
+        """Whether a checkpoint is due by the clock, where it is not by tokens; rank 0's clock decides for all."""
+        by_clock = self.job.train.checkpoint_tokens is None
+        return by_clock and time.time() - saved >= 60 * self.job.train.checkpoint_minutes
+
+    def _passes(self, done: int, every: int | None = None) -> bool:
+        """Whether the step that is done has passed a multiple of `every` tokens; without it, any that asks to save."""
+        if every is None:
+            wanted = (self.job.train.checkpoint_tokens, self.job.train.permanent_tokens)
+            return any(self._passes(done, one) for one in wanted if one is not None)
+        return self.batches.tokens_at(done) // every > self.batches.tokens_at(done - 1) // every
 
     def save(self, done: int) -> None:
         """Write a checkpoint from which the run goes on exactly."""
-        state = checkpoint.Progress(done, round(self.seconds, 1), self.tracker.size(), self.accelerator.num_processes)
-        checkpoint.save(self.accelerator, self.folder, state)
+        train, state = self.job.train, {"bad_loss": self.bad_loss.state()}
+        progress = checkpoint.Progress(
+            done, round(self.seconds, 1), self.tracker.size(), self.accelerator.num_processes, state
+        )
+        permanent = train.permanent_tokens is not None and self._passes(done, train.permanent_tokens)
+        checkpoint.save(self.accelerator, self.folder, progress, keep=train.keep, permanent=permanent)

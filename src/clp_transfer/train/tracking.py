@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -30,9 +31,10 @@ class Tracker:
             self.run = _start_wandb(job)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one record; `kind` becomes the W&B section, `tokens` its x axis."""
+        """Append one record; `kind` becomes the W&B section, `tokens` its x axis; what is not finite is null."""
         if not self.enabled:
             return
+        record = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self.run is not None:
