@@ -17,6 +17,9 @@ def main(stage: str) -> None:
     script = Path(sys.argv[0]).resolve()
     root = next(p for p in script.parents if (p / "configs").is_dir())
     drop_script_folder(root)
+    added = next((a for a in sys.argv[1:] if a.startswith(("--local_rank", "--local-rank"))), None)
+    if added is not None:  # Hydra would call it unrecognised
+        sys.exit(_launcher_mistake(added))
     from hydra import main as hydra_main
 
     from clp_transfer.cli.quoting import quote_letters
@@ -37,6 +40,16 @@ def main(stage: str) -> None:
 
     if sweep.failed:
         sys.exit(f"{len(sweep.failed)} members of the sweep failed:\n  " + "\n  ".join(sweep.failed))
+
+
+def _launcher_mistake(added: str) -> int:
+    """Say that a launcher has added an argument of its own, and how not to; the exit status."""
+    print(
+        f"\nError: the launcher added {added}, which is no setting\n"
+        "  What to do: use torchrun, accelerate launch, or deepspeed --no_local_rank",
+        file=sys.stderr,
+    )
+    return 2
 
 
 def run_stage(stage: str, composed: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import torch
@@ -28,6 +28,17 @@ from clp_transfer.train import blocked
 
 CHOICES = ("auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 HALF = ("bf16", "bf16_pure", "fp16")
+
+
+def _kept(function: Any) -> Any:
+    """Keep the last results. torch.compile puts the function itself into its graph."""
+    cached = lru_cache(maxsize=4)(function)
+
+    @wraps(function)
+    def call(*given: Any) -> Any:
+        return function(*given) if torch.compiler.is_compiling() else cached(*given)
+
+    return call
 
 
 def choose(model_or_config: Any, wanted: str, *, precision: str = "bf16", document_mask: bool = False) -> str:
@@ -171,7 +182,7 @@ class FusedBloomAttention(BloomAttention):
             functional.pad(value, (0, spare)),
             attn_mask=mask,
             dropout_p=dropout,
-            is_causal=mask is None and rows > 1,
+            is_causal=rows > 1 and mask is None,  # in this order torch.compile sees a plain bool
             scale=scale,
         )
         return context[..., : self.head_dim]
@@ -190,7 +201,7 @@ class FusedBloomAttention(BloomAttention):
         return alibi, torch.zeros((), dtype=hidden.dtype).where(mask, torch.finfo(hidden.dtype).min)
 
 
-@lru_cache
+@_kept
 def slopes(heads: int) -> tuple[float, ...]:
     """ALiBi's slopes (Press et al. 2022): for n = 2^k heads powers of 2^(-8/n); beyond, odd powers of its root."""
     power = 2 ** math.floor(math.log2(heads))
@@ -209,7 +220,7 @@ def _key_positions(attention_mask: Tensor, num_heads: int, dtype: torch.dtype) -
     return (attention_mask.cumsum(-1) - 1) * attention_mask
 
 
-@lru_cache(maxsize=8)
+@_kept
 def _slope_columns(
     values: tuple[float, ...], scale: float, columns: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -224,7 +235,7 @@ def _slope_columns(
         return functional.pad(both, (0, columns - 6))[:, None]
 
 
-@lru_cache(maxsize=8)
+@_kept
 def _plain_columns(keys: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`_position_columns` of positions 0 … keys - 1."""
     with torch.inference_mode(False):  # a later backward pass may use it
@@ -238,7 +249,7 @@ def _position_columns(positions: Tensor, columns: int, dtype: torch.dtype) -> Te
     return functional.pad(pair.repeat(1, 1, 3), (0, columns - 6))[:, None]
 
 
-@lru_cache(maxsize=1)
+@_kept
 def _bias(values: tuple[float, ...], length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The causal mask with ALiBi, [1, heads, length, length]."""
     with torch.inference_mode(False):  # a later backward pass may use it

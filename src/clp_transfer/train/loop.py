@@ -13,8 +13,7 @@ import torch
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.perplexity import measure
 from clp_transfer.packed import PackedCorpus
-from clp_transfer.train import checkpoint, optimizer, schedule
-from clp_transfer.train.accumulation import set_batch
+from clp_transfer.train import checkpoint, engine, flops, optimizer, schedule
 from clp_transfer.train.bad_loss import BadLoss
 from clp_transfer.train.batches import Batches
 from clp_transfer.train.job import RunFolder, TrainJob
@@ -41,6 +40,7 @@ class Loop:
         alone = accelerator.num_processes == 1 and job.deepspeed.stage is None
         made = new_rows(job.model) if job.model and job.phases.new_rows_only else None
         self.phases = Phases(module, job.phases, self.course, made, alone=alone)  # before anything wraps the module
+        self.flops_per_token = flops.per_token(module.model, job.budget.sequence_length)
         built = optimizer.build(module, job.optim, self.course.peak)
         self.wrapped, self.optimizer = accelerator.prepare(module, built)
         self.progress = checkpoint.resume(accelerator, self.folder)
@@ -91,7 +91,8 @@ class Loop:
     def step(self, step: int) -> float:
         """One update; returns its mean loss (nats) over all ranks. Raises UserError where a bad loss stops the run."""
         self.rates = self.phases.begin(step, self.optimizer)
-        set_batch(self.accelerator, self.wrapped, self.batches, step)
+        counts = self.batches.accumulation_at(step), self.batches.micro_batch_at(step)
+        engine.set_accumulation(self.accelerator, self.wrapped, *counts)
         device, mean = self.accelerator.device, float("nan")
         total = torch.zeros((), device=device)
         masked = self.job.budget.document_mask
@@ -144,15 +145,26 @@ class Loop:
         left = (self.batches.tokens - tokens) / max(speed, 1e-9)
         lr = schedule.rate(done - 1, self.course)
         record = {"kind": "train", "step": done, "tokens": tokens, "loss": loss, "lr": lr, "tokens_per_second": speed}
+        record |= self._use_of_the_machine(speed)
         if self.course.embedding_steps:
             record |= {f"lr_{group}": value for group, value in self.rates.items()}
         self.tracker.log(record)
         if self.accelerator.is_main_process:
             log.info(
-                "%s: step %d/%d  %.2f M tokens  loss %.3f  lr %.1e  %s tokens/s  %d:%02d left",
+                "%s: step %d/%d  %.2f M tokens  loss %.3f  lr %.1e  %s tokens/s%s  %d:%02d left",
                 *(self.job.name, done, self.batches.steps, tokens / 1e6, loss, lr, f"{speed:,.0f}"),
+                "".join(f"  {name} {value:.3g}" for name, value in record.items() if name in ("mfu", "memory_gb")),
                 *divmod(round(left), 60),
             )
+
+    def _use_of_the_machine(self, speed: float) -> dict[str, float]:
+        """On a GPU: the share of its peak that is used (see flops.mfu), where the peak is known, and its memory."""
+        if self.accelerator.device.type != "cuda":
+            return {}
+        name = torch.cuda.get_device_name(self.accelerator.device)
+        share = flops.mfu(speed, self.flops_per_token, self.accelerator.num_processes, name)
+        memory = torch.cuda.max_memory_allocated(self.accelerator.device) / 1e9
+        return {"memory_gb": memory} | ({} if share is None else {"mfu": share})
 
     def _is_time(self, saved: float) -> bool:
         """Whether a checkpoint is due by the clock, where it is not by tokens; rank 0's clock decides for all."""

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 # Rows at a time: as many as these bytes of float32 logits hold, between a least and a most. Each chunk adds to the
 # gradient of the whole table, so it must not be small; a GPU needs more rows to be busy.
-CHUNKS = {"cpu": (64 << 20, 128, 512), "cuda": (512 << 20, 256, 8192)}
+CHUNKS = {"cpu": (64 << 20, 256, 512), "cuda": (512 << 20, 256, 8192)}
 
 
 @dataclass(frozen=True)

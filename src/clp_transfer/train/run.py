@@ -15,7 +15,7 @@ from clp_transfer.evaluate.load import load_model, load_tokenizer
 from clp_transfer.files import sha256_file, write_json
 from clp_transfer.manifest import Plan, writing
 from clp_transfer.packed import PackedCorpus
-from clp_transfer.train import architecture, engine, flops
+from clp_transfer.train import architecture, attention, documents, engine, flops, speedups
 from clp_transfer.train.batches import Batches
 from clp_transfer.train.job import RunFolder, TrainJob
 from clp_transfer.train.loop import Loop
@@ -44,7 +44,9 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     model = _load(job, batches.corpus).train()
     torch.manual_seed(job.seed)  # for dropout, where the family has it
     (total, body), per_token = flops.parameters(model), flops.per_token(model, job.budget.sequence_length)
-    accelerator = engine.build(job, batches.accumulation, batches.micro_batch)
+    applied = _speed_up(model, job)
+    width = model.get_input_embeddings().weight.shape[1]
+    accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
     fused = job.train.fused_loss and job.deepspeed.stage != 3  # ZeRO 3 gathers a table only inside its own module
     loop = Loop(job, accelerator, CausalLoss(model, fused).to(accelerator.device), batches, plan.working)
     started = time.time()
@@ -66,12 +68,22 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
         "world_size": world_size,
         "zero_stage": job.deepspeed.stage,
         "fused_loss": loop.module.fused,
+        "speedups": applied,
         "optimizer_state_per_rank": _per_rank(accelerator, state_elements(loop.optimizer)),
         "final": final,
     }
     _save(job, accelerator, loop, model, summary, RunFolder(plan.working))
     log.info("%s: done in %.0f s, bits per byte %.4f", job.name, time.time() - started, final["bits_per_byte"])
     return summary
+
+
+def _speed_up(model: Any, job: TrainJob) -> list[str]:
+    """Give the model its attention and what else the config asks for; returns what it has now."""
+    masked = job.budget.document_mask
+    used = attention.prepare(model, job.train.attention, precision=job.train.precision, document_mask=masked)
+    if masked:
+        documents.check(model)
+    return [used, *speedups.apply(model, job.train)]
 
 
 def _per_rank(accelerator: Any, value: int) -> list[int]:
