@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from clp_transfer.errors import UserError
-from clp_transfer.train.job import OptimConfig, PhasesConfig, ValidationConfig
-from clp_transfer.train.schedule import Course, best_rate, rate, rates, validation_steps
+from clp_transfer.train.job import OptimConfig, PhasesConfig, ValidationConfig, best_rate
+from clp_transfer.train.schedule import Course, rate, rates, validation_steps
 
 
 def theirs(make, steps: int) -> list[float]:

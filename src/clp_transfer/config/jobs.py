@@ -11,8 +11,7 @@ from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import EvaluateJob, Step0Job
 from clp_transfer.prepare.job import DataFolder, PrepareJob
 from clp_transfer.report.job import ArmRun, ReportJob
-from clp_transfer.train.job import PhasesConfig, RunFolder, TrainJob
-from clp_transfer.train.schedule import best_rate
+from clp_transfer.train.job import PhasesConfig, RunFolder, TrainJob, best_rate
 
 TARGET, SOURCE, HELPER = "target", "source", "helper"
 

@@ -102,7 +102,7 @@ class DeepSpeedConfig:
 
     stage: int | None = None
     overlap_comm: bool = True
-    bucket_size: int = 500_000_000
+    bucket_size: int = 50_000_000
     offload_optimizer: bool = False
 
 
@@ -197,6 +197,11 @@ class TrainJob:
         else:
             inputs["model"] = digest(self.model)
         return Plan("train", self.out, settings, inputs)
+
+
+def best_rate(table: dict[float, float]) -> float:
+    """The peak rate with the lowest measured loss, from a table of rate to loss."""
+    return min(table, key=lambda lr: table[lr])
 
 
 @dataclass(frozen=True)

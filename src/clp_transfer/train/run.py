@@ -47,8 +47,8 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     applied = _speed_up(model, job)
     width = model.get_input_embeddings().weight.shape[1]
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
-    fused = job.train.fused_loss and job.deepspeed.stage != 3  # ZeRO 3 gathers a table only inside its own module
-    loop = Loop(job, accelerator, CausalLoss(model, fused).to(accelerator.device), batches, plan.working)
+    module = CausalLoss(model, job.train.fused_loss).to(accelerator.device)
+    loop = Loop(job, accelerator, module, batches, plan.working)
     started = time.time()
     final = loop.run()
     tokens = batches.tokens

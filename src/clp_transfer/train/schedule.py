@@ -133,11 +133,6 @@ def _cosine(step: int, steps: int, cycles: float) -> float:
     return 0.5 * (1 + cos(2 * pi * cycles * (step / max(1, steps))))
 
 
-def best_rate(table: dict[float, float]) -> float:
-    """The peak rate with the lowest measured loss, from a table of rate to loss."""
-    return min(table, key=lambda lr: table[lr])
-
-
 def validation_steps(batches: Batches, config: ValidationConfig) -> list[int]:
     """The steps after which the loss is measured: always 0 (before training) and the last one.
 
