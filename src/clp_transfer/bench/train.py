@@ -117,6 +117,7 @@ def ours(root: str, size: dict[str, int]) -> dict[str, float]:
     from clp_transfer.train.batches import Batches
     from clp_transfer.train.loop import Loop
     from clp_transfer.train.loss import CausalLoss
+    from clp_transfer.train.run import speed_up
 
     stamps: list[float] = []
 
@@ -130,7 +131,9 @@ def ours(root: str, size: dict[str, int]) -> dict[str, float]:
     job = _job(Path(root), shape)
     batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed)
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch)
-    TimedLoop(job, accelerator, CausalLoss(_model(shape), job.train.fused_loss), batches, working).run()
+    model = _model(shape)
+    speed_up(model, job)
+    TimedLoop(job, accelerator, CausalLoss(model, job.train.fused_loss), batches, working).run()
     return _tokens_per_second(shape, stamps)
 
 

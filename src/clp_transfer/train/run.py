@@ -44,7 +44,7 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     model = _load(job, batches.corpus).train()
     torch.manual_seed(job.seed)  # for dropout, where the family has it
     (total, body), per_token = flops.parameters(model), flops.per_token(model, job.budget.sequence_length)
-    applied = _speed_up(model, job)
+    applied = speed_up(model, job)
     width = model.get_input_embeddings().weight.shape[1]
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
     module = CausalLoss(model, job.train.fused_loss).to(accelerator.device)
@@ -77,8 +77,11 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     return summary
 
 
-def _speed_up(model: Any, job: TrainJob) -> list[str]:
-    """Give the model its attention and what else the config asks for; returns what it has now."""
+def speed_up(model: Any, job: TrainJob) -> list[str]:
+    """Give the model its attention and what else the config asks for; returns what it has now.
+
+    Raises UserError for what the family or the machine does not have.
+    """
     masked = job.budget.document_mask
     used = attention.prepare(model, job.train.attention, precision=job.train.precision, document_mask=masked)
     if masked:
