@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report test lint bench bench-peers tune results clean
+.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune results clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ prepare: setup ## Only the data of an experiment
 report: setup ## Only the report of an experiment, from what is there
 	@$(BIN)/python scripts/report.py experiment=$(EXPERIMENT) $(ARGS)
 
+published: setup ## The paper's published models on its zero-shot tasks: ARGS='limit=100 models_dir=DIR'
+	@$(BIN)/python scripts/published.py $(ARGS)
+
 test: setup ## Lint, types and all tests; offline
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
@@ -45,6 +48,9 @@ bench: setup ## Ours and a peer side by side, into outputs/bench: ARGS=transfer 
 
 bench-peers: setup ## Install the transfer bench's peers, each in an environment of its own
 	@$(BIN)/python -m clp_transfer.bench.peers install
+
+plan: setup ## What an experiment's training needs and takes on common GPUs: estimates
+	@$(BIN)/python scripts/plan.py experiment=$(EXPERIMENT) $(ARGS)
 
 tune: setup ## Find every arm's peak rate: the same three values, a short run each
 	@$(BIN)/python scripts/tune.py experiment=$(EXPERIMENT) $(ARGS)

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from clp_transfer.bench import memory, peers
+from clp_transfer.bench import memory, peers, train_gpu
 from clp_transfer.bench.__main__ import main
 from clp_transfer.bench.rows import compare, interleaved, table, write
 
 FIELDS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "bar", "holds"}
-ROWS = {"transfer": 8, "prepare": 8, "train": 2, "evaluate": 4}
+ROWS = {"transfer": 8, "prepare": 8, "train": 2, "train_gpu": 9, "evaluate": 4}
 
 
 def quick(part: str, out: Path) -> list[dict]:
@@ -64,6 +65,40 @@ def test_missing_peer_is_said(
     assert with_peer and all(row["peer"] is None and row["ratio"] is None for row in with_peer)
     assert f"{package} is not installed" in rows[0]["note"]
     assert f"{package} is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_gpu_ladder_climbs_on_tiny_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a CPU every rung that needs no compiler runs, and there is no MFU, which is said."""
+    rows = quick("train_gpu", tmp_path)
+    assert len(rows) == ROWS["train_gpu"]
+    rungs = [row for row in rows if row["unit"] == "tokens/s"]
+    assert len(rungs) == 7 and all(row["ours"] > 0 for row in rungs)
+    assert rungs[0]["ratio"] == 1.0 and rungs[1]["ratio"] == pytest.approx(rungs[1]["ours"] / rungs[0]["ours"])
+    assert all(row["ours"] is None and "peak" in row["note"] for row in rows if row["unit"] == "MFU")
+    assert "tiny BLOOM" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which would be measured")
+def test_without_a_gpu_the_ladder_says_that_it_did_not_run() -> None:
+    (row,) = train_gpu.run(quick=False)
+    assert row.ours is None and row.holds is None and "needs a GPU" in str(row.note)
+
+
+def test_a_rung_that_cannot_run_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: str, arguments: dict) -> dict:
+        raise RuntimeError("one failed (1):\nTraceback\ntorch.OutOfMemoryError: CUDA out of memory")
+
+    monkeypatch.setattr(train_gpu, "run_alone", fail)
+    rows = train_gpu.run(quick=True)
+    assert rows[0].ours is None and "could not run: torch.OutOfMemoryError" in str(rows[0].note)
+
+
+def test_the_shapes_are_those_of_the_released_models() -> None:
+    """1.56B (50,304 entries in place of 50,257) and 1.72B parameters."""
+    models = [train_gpu.build(one, "meta") for one in train_gpu.SHAPES]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert counts == [1_557_611_200 + 47 * 1600, 1_722_408_960]
 
 
 def test_ratio_and_bar() -> None:

@@ -20,7 +20,7 @@ from clp_transfer.train.job import OptimConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-STAGES = ["prepare", "clp", "train", "evaluate", "report", "reproduce", "tune"]
+STAGES = ["prepare", "clp", "train", "evaluate", "report", "reproduce", "tune", "plan"]
 EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
 
 
@@ -67,6 +67,15 @@ def test_every_group_file_composes(group: str) -> None:
         ("seeds=3", "seeds"),
         ("validation.points=0", "validation.points=0 makes no sense"),
         ("optim.betas=[0.9]", "optim.betas"),
+        ("optim.schedule=cosin", "optim.schedule=cosin"),
+        ("phases.schedule=wsd", "phases.schedule=wsd"),
+        ("phases.denominator=n", "phases.denominator=n"),
+        ("train.precision=fp8", "train.precision=fp8"),
+        ("train.attention=fast", "train.attention=fast"),
+        ("train.on_bad_loss=ignore", "train.on_bad_loss=ignore"),
+        ("train.spike=0.5", "train.spike=0.5"),
+        ("deepspeed.stage=4", "deepspeed.stage=4 makes no sense"),
+        ("wandb.mode=on", "wandb.mode=on"),
         ("name=a/b", "a folder's name"),
     ],
 )
@@ -78,7 +87,9 @@ def test_mistakes_fail_fast_on_one_screen(override: str, message: str) -> None:
     assert len(done.stderr.splitlines()) < 25
 
 
-@pytest.mark.parametrize("script", ["prepare.py", "clp.py", "train.py", "evaluate.py", "scripts/reproduce.py"])
+@pytest.mark.parametrize(
+    "script", ["prepare.py", "clp.py", "train.py", "evaluate.py", "scripts/reproduce.py", "scripts/plan.py"]
+)
 def test_help_and_cfg_import_nothing_heavy(script: str) -> None:
     """Run the script with an import hook that refuses torch and transformers."""
     guard = (

@@ -13,7 +13,6 @@ from tiny.processes import run_ranks
 
 MASKS = (0o022, 0o027)  # of rank 0 and the others: the permissions of a file then say who wrote it
 OTHERS = 0o640
-WIDTH = 16  # of the tiny model
 
 
 def on_two_ranks(work: Any, job: Any, folder: Path) -> list[Any]:
@@ -36,14 +35,13 @@ def train(job: Any) -> dict[str, Any]:
     from clp_transfer.train import run as stage
 
     loops: list[Any] = []
-    run_loop, build = loop.Loop.run, engine.build
+    run_loop = loop.Loop.run
 
     def recorded(self: Any) -> Any:
         loops.append(self)
         return run_loop(self)
 
     loop.Loop.run = recorded  # type: ignore[method-assign]
-    engine.build = lambda *given, **named: build(*given, **({"width": WIDTH} | named))
     written: dict[str, Any] = {}
     if os.environ["RANK"] == "0":
         sys.addaudithook(

@@ -198,7 +198,6 @@ def test_choice(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("config", "wanted"),
     [
-        (LlamaConfig(), "fast"),
         (LlamaConfig(), "flash_attention_2"),
         (Gemma2Config(), "sdpa"),
         (BloomConfig(), "flex_attention"),

@@ -65,10 +65,3 @@ def test_a_resumed_run_decides_as_the_uninterrupted_one() -> None:
     second.restore(json.loads(json.dumps(first.state())))
     assert begun + [second.check(loss, 30 + step) for step, loss in enumerate(losses[30:])] == expected
     assert second.state() == whole.state() and "skip" in expected
-
-
-def test_mistakes_are_named() -> None:
-    with pytest.raises(UserError, match="on_bad_loss=ignore"):
-        BadLoss("ignore")
-    with pytest.raises(UserError, match=r"spike=0\.5"):
-        BadLoss("skip", spike=0.5)

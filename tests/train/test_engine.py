@@ -48,7 +48,6 @@ def test_the_deepspeed_config_is_accepted_by_deepspeed(make_job, stage: int, pre
 @pytest.mark.parametrize(
     ("precision", "settings", "told"),
     [
-        ("fp64", {}, "choose one of fp32, bf16, bf16_pure, fp16"),
         ("fp16", {}, "use bf16 or fp32 on a CPU"),
         ("bf16_pure", {"stage": 0}, "use deepspeed=none, or a stage from 1 to 3"),
         ("fp32", {"offload_optimizer": True}, "a stage from 1 to 3"),

@@ -140,10 +140,6 @@ def test_groups_have_their_factors_and_a_frozen_body_none() -> None:
 @pytest.mark.parametrize(
     ("optim", "phases", "message"),
     [
-        (OptimConfig(lr=1.0, schedule="cosin"), PhasesConfig(), r"optim\.schedule=cosin"),
-        (OptimConfig(lr=1.0), PhasesConfig(schedule="wsd"), r"phases\.schedule=wsd"),
-        (OptimConfig(lr=1.0), PhasesConfig(denominator="n"), r"phases\.denominator=n"),
-        (OptimConfig(lr=1.0), PhasesConfig(warmup_of="n"), r"phases\.warmup_of=n"),
         (OptimConfig(lr=1.0, rates={"head": 1.0}), PhasesConfig(), r"optim\.rates has head"),
         (OptimConfig(), PhasesConfig(), r"optim\.lr is not set"),
     ],

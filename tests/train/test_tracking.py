@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import wandb
 
-from clp_transfer.train.job import WandbConfig
+from clp_transfer.train.job import TrainConfig, WandbConfig
 from clp_transfer.train.run import train
 
 
@@ -49,3 +51,34 @@ def test_offline_wandb_writes_a_run_without_an_account(make_job, tmp_path) -> No
     # The name of a sweep's member has characters that a W&B id must not have.
     train(make_job(wandb=WandbConfig(mode="offline"), name="test/clp-seed1,optim.lr=0.1"))
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(make_job, monkeypatch) -> None:
+    """The second leg asks W&B for the id of the first; another seed's run is another one."""
+    asked = []
+
+    class Run:
+        def define_metric(self, *_: object, **__: object) -> None: ...
+
+        def log(self, values: dict) -> None:
+            if len(asked) == 1 and values["tokens"] >= 640:
+                raise KeyboardInterrupt  # the first leg ends here
+
+        summary: ClassVar[dict] = {}
+
+        def finish(self) -> None: ...
+
+    def init(**settings: object) -> Run:
+        asked.append(settings)
+        return Run()
+
+    monkeypatch.setattr(wandb, "init", init)
+    often = TrainConfig(precision="fp32", threads=1, checkpoint_minutes=1e-9, log_seconds=0)
+    job = make_job(wandb=WandbConfig(mode="online"), train=often)
+    with pytest.raises(KeyboardInterrupt):
+        train(job)
+    train(job)
+    train(replace(job, seed=2, out=job.out.with_name("other")))
+    assert asked[0]["id"] == asked[1]["id"] != asked[2]["id"]
+    assert [one["resume"] for one in asked] == ["allow"] * 3
+    assert [r["step"] for r in lines(job) if r["kind"] == "train"] == list(range(1, 13))

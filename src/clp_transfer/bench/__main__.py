@@ -16,7 +16,7 @@ from pathlib import Path
 from clp_transfer.bench import peers
 from clp_transfer.bench.rows import Row, table, write
 
-PARTS = ("transfer", "prepare", "train", "evaluate")
+PARTS = ("transfer", "prepare", "train", "train_gpu", "evaluate")
 # What can be asked for alone; each is part of one above.
 SINGLE = ("transfer_rows", "transfer_command", "transfer_7b")
 

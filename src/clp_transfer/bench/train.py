@@ -59,7 +59,7 @@ def run(quick: bool) -> list[Row]:
     sides = ["ours", "theirs"] if with_peer else ["ours"]
     peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        _write_packs(Path(folder), size)
+        write_packs(Path(folder), size)
 
         def measured(side: str) -> float:
             values = run_alone(f"{__name__}:{side}", {"root": folder, "size": asdict(size)})
@@ -78,7 +78,7 @@ def run(quick: bool) -> list[Row]:
     ]
 
 
-def _write_packs(root: Path, size: Size) -> None:
+def write_packs(root: Path, size: Size) -> None:
     """Drawn ids: speed and memory do not depend on which. One short held-out document, since it is not timed."""
     draw = np.random.default_rng(1)
     rows = draw.integers(1, size.vocabulary, size=(size.steps * size.batch + 1, size.length - 1)).tolist()
@@ -113,6 +113,12 @@ def _tokens_per_second(size: Size, stamps: list[float]) -> dict[str, float]:
 
 def ours(root: str, size: dict[str, int]) -> dict[str, float]:
     """Our loop, exactly as the train stage runs it."""
+    shape = Size(**size)
+    return timed_run(job(Path(root), shape), _model(shape), shape)
+
+
+def timed_run(made: TrainJob, model: Any, size: Size) -> dict[str, float]:
+    """Tokens per second of the train stage's loop on a model, after the warm-up."""
     from clp_transfer.train import engine
     from clp_transfer.train.batches import Batches
     from clp_transfer.train.loop import Loop
@@ -123,21 +129,22 @@ def ours(root: str, size: dict[str, int]) -> dict[str, float]:
 
     class TimedLoop(Loop):
         def step(self, step: int) -> float:
-            loss = super().step(step)
+            loss = super().step(step)  # a float: whatever runs on a GPU has ended
             stamps.append(time.perf_counter())
             return loss
 
-    shape, working = Size(**size), Path(tempfile.mkdtemp(dir=root))
-    job = _job(Path(root), shape)
-    batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed)
-    accelerator = engine.build(job, batches.accumulation, batches.micro_batch)
-    model = _model(shape)
-    speed_up(model, job)
-    TimedLoop(job, accelerator, CausalLoss(model, job.train.fused_loss), batches, working).run()
-    return _tokens_per_second(shape, stamps)
+    batches = Batches(PackedCorpus(made.train_pack), made.budget, made.seed)
+    module = CausalLoss(model, made.train.fused_loss)
+    speed_up(module.model, made)
+    accelerator = engine.build(made, batches.accumulation, batches.micro_batch)
+    TimedLoop(
+        made, accelerator, module.to(accelerator.device), batches, Path(tempfile.mkdtemp(dir=made.out.parent))
+    ).run()
+    return _tokens_per_second(size, stamps)
 
 
-def _job(root: Path, size: Size) -> TrainJob:
+def job(root: Path, size: Size) -> TrainJob:
+    """The train stage's job on those packs: every step one micro-batch, nothing saved."""
     return TrainJob(
         name="bench/train",
         group="bench",

@@ -73,6 +73,10 @@ def run_stage(stage: str, composed: Any) -> Any:
         from clp_transfer.cli.reproduce import reproduce
 
         return reproduce(config, overrides)
+    if stage == "plan":
+        from clp_transfer.cli.plan import plan
+
+        return plan(config, overrides)
     if stage == "tune":
         from clp_transfer.cli.tune import tune
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clp_transfer.errors import UserError
+from clp_transfer.errors import UserError, write_failed
 
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again; finished work is kept",
@@ -19,14 +18,6 @@ REMEDIES = {
     errno.EROFS: "the file system is read-only: choose another folder with paths.outputs=…",
     errno.EACCES: "you may not write there: choose another folder with paths.outputs=… or paths.cache=…",
 }
-
-# How torch, safetensors and NumPy, which write with C++, Rust and C, report a full disk: without an error number.
-FULL_DISK = (
-    "No space left on device",
-    r"enforce fail at inline_container\.cc",
-    "basic_ios::clear",
-    r"\d+ requested and \d+ written",
-)
 
 
 def start_logging() -> None:
@@ -53,7 +44,7 @@ def one_screen() -> Iterator[None]:
             _stop(_config_mistake(error))
         if isinstance(error, OSError) and error.errno in REMEDIES:
             _stop(f"{error.filename or 'a file'}: {error.strerror}\n  What to do: {REMEDIES[error.errno]}")
-        if any(re.search(sign, str(error)) for sign in FULL_DISK):
+        if write_failed(error):
             _stop(f"{str(error).splitlines()[0][:200]}\n  What to do: {REMEDIES[errno.ENOSPC]}")
         raise
 

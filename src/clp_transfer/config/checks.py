@@ -8,7 +8,8 @@ from clp_transfer.clp.job import LINKS
 from clp_transfer.clp.limits import check_ranges
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
-from clp_transfer.train.job import SCHEDULES
+from clp_transfer.evaluate.job import PRECISIONS, WINDOWS
+from clp_transfer.train.job import CHOICES as TRAIN_CHOICES
 
 POSITIVE = (
     "budget.tokens",
@@ -29,6 +30,7 @@ POSITIVE = (
     "validation.batch_size",
     "validation.max_bytes",
     "evaluate.window",
+    "evaluate.stride",
     "evaluate.batch_size",
     "evaluate.max_bytes",
     "evaluate.task_documents",
@@ -43,6 +45,7 @@ POSITIVE = (
     "optim.clip_norm",
     "pipeline.workers",
     "tuning_tokens",
+    "limit",
 )
 SHARES = (
     "optim.warmup_share",
@@ -51,11 +54,11 @@ SHARES = (
     "phases.share",
     "phases.warmup_share",
 )
-CHOICES = {
-    **SCHEDULES,
-    "train.on_bad_loss": ("stop", "skip"),
-    "train.precision": ("fp32", "bf16", "bf16_pure", "fp16"),
+CHOICES: dict[str, tuple[object, ...]] = {
+    **TRAIN_CHOICES,
     "transfer.links": LINKS,
+    "evaluate.windows": WINDOWS,
+    "evaluate.precision": PRECISIONS,
 }
 WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
 
@@ -65,8 +68,9 @@ def check(config: Config) -> None:
     check_ranges(config.method)
     _each(config, POSITIVE, lambda value: value > 0, "more than 0")
     for key, choices in CHOICES.items():
-        _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(choices))
+        _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(map(str, choices)))
     _each(config, ("helper",), _is_helper, "a model, or a list of models with one tokenizer")
+    _each(config, ("train.spike",), lambda value: value > 1, "more than 1 (of the running mean)")
     _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
     _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")
     _each(config, ("optim.betas",), lambda value: len(value) == 2 and all(0 <= b < 1 for b in value), "two below 1")

@@ -9,9 +9,10 @@ from clp_transfer.clp.job import TRANSFERS, MethodConfig, TransferJob
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import EvaluateJob, Step0Job
+from clp_transfer.files import read_json
 from clp_transfer.prepare.job import DataFolder, PrepareJob
 from clp_transfer.report.job import ArmRun, ReportJob
-from clp_transfer.train.job import PhasesConfig, RunFolder, TrainJob, best_rate
+from clp_transfer.train.job import ArchitectureConfig, PhasesConfig, PlannedRun, RunFolder, TrainJob, best_rate
 
 TARGET, SOURCE, HELPER = "target", "source", "helper"
 
@@ -153,6 +154,40 @@ def train_job(config: Config) -> TrainJob:
     )
 
 
+def planned_run(config: Config, source: ArchitectureConfig, times: int) -> PlannedRun:
+    """What `make plan` asks about a training run; `source`: the architecture of the experiment's own source."""
+    model, architecture = None, config.architecture
+    if config.run == TARGET:
+        named = config.model or config.source
+        model, architecture = None if named is None else str(any_model(config, named)), source
+    wanted = config.data.tokenizers.get(config.tokenizer)
+    return PlannedRun(
+        name="targets" if config.run == TARGET and times > 1 else config.run,
+        times=times,
+        tokens=_budget_tokens(config),
+        length=config.budget.sequence_length,
+        model=model,
+        architecture=architecture,
+        vocabulary=wanted.vocab_size if wanted is not None else None,
+    )
+
+
+def _budget_tokens(config: Config) -> int:
+    """Tokens of one run; epochs are counted in the pack, so it has to be there."""
+    budget = config.budget
+    if budget.steps is not None:
+        return budget.steps * budget.batch_tokens
+    if budget.epochs is None:
+        return budget.tokens
+    pack = data_folder(config).pack(config.pack, "train").with_suffix(".json")
+    if not pack.is_file():
+        raise UserError(
+            f"budget.epochs={budget.epochs:g}: how many tokens that are is not known before {pack} is there",
+            "run prepare.py first, or plan with budget.tokens=…",
+        )
+    return round(budget.epochs * read_json(pack)["tokens"])
+
+
 def data_language(config: Config) -> str:
     """The language of the pack that is trained on."""
     pack = config.data.packs.get(config.pack)
@@ -176,20 +211,51 @@ def peak_rate(config: Config) -> float:
 
 
 def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
-    """The job of `evaluate.py`: a trained model, or with `step0=<model>` every method's start on that source."""
-    data, _ = data_folder(config), data_language(config)
+    """The job of `evaluate.py`: one model, or with `step0=<model>` every method's start on that source.
+
+    `model=` may be any: its result lies in `evaluations/` under the last part of its name. Where texts or tasks are
+    named, it is measured on them alone, not on the experiment's labelled task.
+    """
     if config.step0 is not None:
+        data_language(config)
         return _step0_job(config, config.step0)
-    task = config.data.domain_task
+    data, stranger = data_folder(config), config.model is not None
+    task = config.data.domain_task if not (stranger and (config.texts or config.tasks)) else None
+    pack = None
+    if not config.texts:
+        data_language(config)
+        pack = data.pack(config.pack, "validation")
+        if stranger and config.tasks and not pack.with_suffix(".json").is_file():
+            pack = None
+    tokenizer = config.data.packs[config.pack].tokenizer if pack is not None else config.tokenizer
     return EvaluateJob(
-        model=model_folder(config, config.model, run_folder(config)),
-        validation_pack=data.pack(config.pack, "validation"),
+        model=any_model(config, config.model, run_folder(config)),
+        validation_pack=pack,
         task=data.domain_task if task else None,
         labels=task.labels if task else [],
         config=config.evaluate,
-        out=root(config) / "evaluations" / run_name(config),
+        out=root(config) / "evaluations" / (_last_part(str(config.model)) if stranger else run_name(config)),
         seed=config.seed,
+        tokenizer=data.tokenizer(tokenizer) if tokenizer in config.data.tokenizers else None,
+        texts={name: _paths(name, files) for name, files in config.texts.items()},
+        tasks=config.tasks,
+        data_dir=Path(config.data_dir).expanduser() if config.data_dir else None,
+        limit=config.limit,
+        cache=Path(config.paths.cache),
     )
+
+
+def _last_part(model: str) -> str:
+    """The folder's name for a model that is not the experiment's own."""
+    return Path(model).expanduser().resolve().name if Path(model).expanduser().exists() else model.rpartition("/")[2]
+
+
+def _paths(name: str, files: object) -> list[Path]:
+    """A text's files, given as one or as a list."""
+    listed = [files] if isinstance(files, str) else files
+    if not isinstance(listed, list) or not listed or not all(isinstance(one, str) for one in listed):
+        raise UserError(f"texts.{name}={files} is neither a file nor a list of files", "texts={news: [a.jsonl, b.txt]}")
+    return [Path(one).expanduser() for one in listed]
 
 
 def _step0_job(config: Config, source: str) -> Step0Job:

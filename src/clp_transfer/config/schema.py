@@ -80,8 +80,11 @@ class Config:
     models with one tokenizer. `out`: where `clp.py` writes (null: the experiment's folder). `overwrite` lets it replace
     what is there, and `prepare.py` data of another config. `explain`: a text whose tokens' rows clp.py then explains.
     `files`, `dataset`: what `data=files` and `data=hub` read. `text`, `validation_text`: target-language text for the
-    methods that read some; null: of `text`, the experiment's training pack. `tuning` holds, for every arm, the loss
-    that each peak rate gave in a short run; the best is used where `optim.lr` is null.
+    methods that read some; null: of `text`, the experiment's training pack. `texts`, `tasks`, `data_dir`, `limit`: what
+    `evaluate.py` measures: held-out texts by name (a file or a list of files each; none: the experiment's validation
+    pack), tasks of lm-evaluation-harness and of ours, a folder with the tasks' data as JSON lines instead of the hub,
+    and the most documents of a task. `tuning` holds, for every arm, the loss that each peak rate gave in a short run;
+    the best is used where `optim.lr` is null.
     """
 
     name: str = "default"
@@ -103,6 +106,10 @@ class Config:
     explain: str | None = None
     text: str | None = None
     validation_text: str | None = None
+    texts: dict[str, Any] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
+    data_dir: str | None = None
+    limit: int | None = None
     step0: str | None = None
     step0_methods: list[str] = field(default_factory=list)
     tuning_rates: list[float] = field(default_factory=lambda: [1e-3, 2e-3, 4e-3])

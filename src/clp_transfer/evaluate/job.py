@@ -6,16 +6,38 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clp_transfer.clp.job import MethodConfig
-from clp_transfer.manifest import Plan, digest
+from clp_transfer.errors import UserError
+from clp_transfer.evaluate.hub import resolved
+from clp_transfer.files import sha256_file, sha256_json
+from clp_transfer.manifest import Plan, digest, hash_files
+
+WINDOWS = ("rolling", "strided", "stream")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass
 class EvaluateConfig:
-    """How much is measured: held-out text in bytes, task documents, and the samples to write."""
+    """How a model is measured: held-out text, zero-shot tasks, and the samples to write.
 
-    window: int = 128
-    batch_size: int = 32
+    `windows`: how a text is cut. `rolling`: each document alone, disjoint windows, as lm-evaluation-harness's
+    `loglikelihood_rolling`; `strided`: windows that overlap, `stride` new targets each; `stream`: documents end to end,
+    each with its end-of-text, as in training. `window`: most tokens that the model sees at once; null: its context.
+    `batch_size`: windows at a time; null: as many as fit. `precision`: of the forward pass; null: bf16 on a GPU, fp32
+    elsewhere. `max_bytes`: of each text, whole documents. `bootstrap`: resamples of documents behind an interval; 0:
+    none. `fewshot`: examples before each task's question. `revision`: of a hub model. `trust_remote_code`: run its own
+    code. `step0=` reads `precision`, `batch_size`, `threads` and what begins with `step0_`; it measures as `stream` does.
+    """
+
+    windows: str = "rolling"
+    window: int | None = None
+    stride: int | None = None
+    batch_size: int | None = None
+    precision: str | None = None
     max_bytes: int | None = None
+    bootstrap: int = 1000
+    fewshot: int = 0
+    revision: str | None = None
+    trust_remote_code: bool = False
     task_documents: int | None = None
     prompts: list[str] = field(default_factory=list)
     sample_tokens: int = 40
@@ -26,26 +48,68 @@ class EvaluateConfig:
 
 @dataclass
 class EvaluateJob:
-    """Measure one trained model. `task` is the labelled task's file, or null for none."""
+    """Measure one model, a folder, a GGUF file or a hub id.
 
-    model: Path
-    validation_pack: Path
+    `texts`: held-out texts by name, each a list of files; none: the experiment's validation pack, if there is one, which
+    the tokenizer in the folder `tokenizer` made. `task`: the experiment's labelled task's file, or null for none.
+    `tasks`: names of zero-shot tasks, with data from `data_dir` or the hub, at most `limit` documents of each. `cache`:
+    where fetched and converted files are kept.
+    """
+
+    model: str | Path
+    validation_pack: Path | None
     task: Path | None
     labels: list[str]
     config: EvaluateConfig
     out: Path
     seed: int
+    tokenizer: Path | None = None
+    texts: dict[str, list[Path]] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
+    data_dir: Path | None = None
+    limit: int | None = None
+    cache: Path = Path(".cache/clp-transfer")
 
     def plan(self) -> Plan:
-        """The settings and the contents of the model, the validation text and the task."""
-        inputs = {
-            "model": digest(self.model),
-            "validation": digest(self.validation_pack.parent, f"{self.validation_pack.name}.*"),
-        }
+        """The settings and the contents of the model, the texts and the task; of a hub model its commit.
+
+        Raises UserError where one of them is not there, or the hub cannot say which commit is meant.
+        """
+        inputs = {"model": self.model_key}
+        if self.texts:
+            inputs |= {f"text {name}": _files_hash(name, files) for name, files in self.texts.items()}
+        elif self.validation_pack is not None:
+            inputs["validation"] = digest(self.validation_pack.parent, f"{self.validation_pack.name}.*")
         if self.task is not None:
             inputs["task"] = digest(self.task.parent, self.task.name)
-        measured = {k: v for k, v in asdict(self.config).items() if not k.startswith("step0_")}
-        return Plan("evaluate", self.out, {**measured, "labels": self.labels, "seed": self.seed}, inputs)
+        settings = {k: v for k, v in asdict(self.config).items() if not k.startswith("step0_")}
+        settings |= {"labels": self.labels, "seed": self.seed}
+        if self.tasks:
+            settings |= {"tasks": self.tasks, "limit": self.limit}
+            if self.data_dir is not None:
+                inputs["data_dir"] = digest(self.data_dir)
+        return Plan("evaluate", self.out, settings, inputs)
+
+    @property
+    def model_key(self) -> str:
+        """What tells this model from all others: the content hash of its files, or the commit on the hub."""
+        path = Path(self.model).expanduser()
+        if path.is_dir():
+            return digest(path)
+        return sha256_file(path) if path.is_file() else resolved(str(self.model), self.config.revision)
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether the model is no file or folder here."""
+        return not Path(self.model).expanduser().exists()
+
+
+def _files_hash(name: str, files: list[Path]) -> str:
+    """One hash of the contents of a text's files; raises UserError for one that is not there."""
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"texts.{name}: there is no file {file}", "check the path: texts={name: file.jsonl}")
+    return sha256_json(list(hash_files(files).values()))
 
 
 @dataclass
@@ -75,6 +139,8 @@ class Step0Job:
             "bytes": self.config.step0_bytes,
             "seed": self.seed,
         }
+        if self.config.precision is not None:
+            settings["precision"] = self.config.precision
         inputs = {
             "source": digest(self.source),
             **{f"helper{i or ''}": digest(Path(helper)) for i, helper in enumerate(self.helpers)},

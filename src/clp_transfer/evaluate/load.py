@@ -1,4 +1,4 @@
-"""Load a model folder for measuring, and refuse one whose tokenizer does not fit it."""
+"""Load a model for measuring, and refuse one whose tokenizer does not fit it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,65 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from clp_transfer.errors import UserError
+from clp_transfer.train.attention import fuse_bloom
 
 log = logging.getLogger(__name__)
 
+REMEDY = "give a folder that save_pretrained wrote (config.json, *.safetensors and the tokenizer)"
 
-def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
-    """The causal language model of a `save_pretrained` folder, in eval mode, on the GPU where there is one.
 
-    Raises UserError where the folder holds no such model.
+def load_model(
+    folder: Path,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | str = torch.float32,
+    trust_remote_code: bool = False,
+) -> Any:
+    """The causal language model of a `save_pretrained` folder, in eval mode; BLOOM with fused attention.
+
+    `device`: None: the GPU where there is one. `dtype`: of the weights; `auto`: as they are stored.
+
+    Raises UserError where the folder holds no such model, or only a part of one.
     """
     transformers_logging.disable_progress_bar()
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError) as error:
+        model: Any
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder} is not a causal language model: {str(error).splitlines()[0]}", REMEDY) from error
+    if told["missing_keys"]:
+        names = sorted(told["missing_keys"])
         raise UserError(
-            f"{folder} is not a causal language model: {str(error).splitlines()[0]}",
-            "give a folder that save_pretrained wrote (config.json, *.safetensors and the tokenizer)",
-        ) from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+            f"{folder} has no weights for {len(names)} of its model's tensors, such as {names[0]}",
+            "give a whole causal language model: what is not there would be drawn at random",
+        )
+    fuse_bloom(model)
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def load_tokenizer(folder: Path, model: Any) -> Any:
+def load_tokenizer(folder: Path, model: Any, *, trust_remote_code: bool = False) -> Any:
     """The folder's tokenizer; raises UserError where it has more tokens than the model has embedding rows."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder} has no tokenizer: {str(error).splitlines()[0]}",
             "save the tokenizer that the model was trained with into the same folder",
         ) from error
+    check_rows(tokenizer, model, str(folder))
+    return tokenizer
+
+
+def check_rows(tokenizer: Any, model: Any, name: str) -> None:
+    """Raise UserError where the tokenizer has more tokens than the model has embedding rows."""
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UserError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {rows} rows",
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {rows} rows",
             "save the tokenizer that the model was trained with into the same folder",
         )
-    return tokenizer
 
 
 def use_threads(threads: int | None) -> None:

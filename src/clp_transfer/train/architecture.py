@@ -21,7 +21,7 @@ def build(architecture: ArchitectureConfig, tokenizer: Any, seed: int) -> Any:
     ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
     vocab_size = max(tokenizer.get_vocab().values()) + 1
     # Without the fields: a transformers config takes any keyword and keeps it, a misspelt one too.
-    known = _config(ArchitectureConfig(architecture.model_type), {})
+    known = config_of(ArchitectureConfig(architecture.model_type), {})
     unknown = [name for name in architecture.fields if not hasattr(known, name)]
     if unknown:
         raise UserError(
@@ -29,7 +29,7 @@ def build(architecture: ArchitectureConfig, tokenizer: Any, seed: int) -> Any:
             f"use the field names of transformers' {type(known).__name__}",
         )
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(_config(architecture, {"vocab_size": vocab_size, **ids}))
+    model = AutoModelForCausalLM.from_config(config_of(architecture, {"vocab_size": vocab_size, **ids}))
     _check_shapes(model, architecture)
     return model
 
@@ -46,7 +46,8 @@ def _check_shapes(model: Any, architecture: ArchitectureConfig) -> None:
         ) from error
 
 
-def _config(architecture: ArchitectureConfig, extra: dict[str, Any]) -> Any:
+def config_of(architecture: ArchitectureConfig, extra: dict[str, Any]) -> Any:
+    """The family's config with the architecture's fields and `extra`; raises UserError for an unknown family."""
     try:
         return AutoConfig.for_model(architecture.model_type, **architecture.fields, **extra)
     except (ValueError, TypeError) as error:

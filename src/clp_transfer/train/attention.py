@@ -26,7 +26,6 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from clp_transfer.errors import UserError
 from clp_transfer.train import blocked
 
-CHOICES = ("auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 HALF = ("bf16", "bf16_pure", "fp16")
 
 
@@ -46,10 +45,8 @@ def choose(model_or_config: Any, wanted: str, *, precision: str = "bf16", docume
 
     `auto`: flash attention where a GPU and its package are there and `precision` is a half one; else torch's
     scaled_dot_product_attention (on a CPU in half precision: `blocked`); eager where the family has nothing else.
-    flash attention takes no `document_mask`. Raises UserError for an unknown name, or one that cannot be had here.
+    flash attention takes no `document_mask`. Raises UserError for one that cannot be had here.
     """
-    if wanted not in CHOICES:
-        raise UserError(f"train.attention={wanted} is unknown", f"choose one of {', '.join(CHOICES)}")
     family = _family(model_or_config)
     flash = {
         "flash_attention_3": is_flash_attn_3_available() and _capability() == 9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -22,7 +23,7 @@ MACHINE = {"ACCELERATE_CPU_AFFINITY", "ACCELERATE_DEBUG_MODE", "ACCELERATE_TORCH
 def build(job: TrainJob, accumulation: int, micro_batch: int, width: int | None = None) -> Any:
     """An `Accelerator` for this process; `width` is the model's hidden size, which ZeRO 3 wants to know.
 
-    Raises UserError for an unknown precision, one that needs a GPU or goes without DeepSpeed, for offloading without
+    Raises UserError for a precision that needs a GPU or goes without DeepSpeed, for offloading without
     ZeRO, and where the ranks do not find each other.
     """
     on_cpu = not torch.cuda.is_available()
@@ -75,14 +76,17 @@ def build(job: TrainJob, accumulation: int, micro_batch: int, width: int | None 
 def _check(job: TrainJob, on_cpu: bool) -> None:
     """Raise UserError for what cannot be trained, or not like this."""
     precision, stage = job.train.precision, job.deepspeed.stage
-    if precision not in PRECISIONS:
-        raise UserError(f"train.precision={precision} is unknown", f"choose one of {', '.join(PRECISIONS)}")
     if on_cpu and precision == "fp16":
         raise UserError("train.precision=fp16 needs a GPU", "use bf16 or fp32 on a CPU")
     if precision == "bf16_pure" and stage == 0:
         raise UserError(
             "train.precision=bf16_pure does not go with deepspeed.stage=0",
             "use deepspeed=none, or a stage from 1 to 3, which keeps float32 weights for the ranks to share",
+        )
+    if job.train.on_bad_loss == "skip" and stage is not None:
+        raise UserError(
+            "train.on_bad_loss=skip cannot be had with DeepSpeed, which updates in its backward pass",
+            "use train.on_bad_loss=stop, or deepspeed=none",
         )
     if job.deepspeed.offload_optimizer and not stage:
         raise UserError(
@@ -151,6 +155,16 @@ def set_accumulation(accelerator: Any, wrapped: Any, accumulation: int, micro_ba
     wrapped.set_train_batch_size(micro_batch * accumulation * wrapped.dp_world_size)
     if hasattr(wrapped.optimizer, "gradient_accumulation_steps"):
         wrapped.optimizer.gradient_accumulation_steps = accumulation
+
+
+def forward_precision(accelerator: Any, job: TrainJob) -> Any:
+    """The context in which the unwrapped model computes as it does in training, for measuring it."""
+    half = HALF.get(job.train.precision)
+    if job.deepspeed.stage is None:
+        return accelerator.autocast()
+    if job.deepspeed.stage == 0 and half:  # DeepSpeed's own autocast is in its wrapper's call
+        return torch.autocast(accelerator.device.type, getattr(torch, half))
+    return contextlib.nullcontext()  # stages 1 to 3 have halved the weights themselves
 
 
 def held(module: torch.nn.Module, optimizer: Any) -> dict[str, int]:

@@ -227,12 +227,15 @@ def _row(name: str, shape: Shape, machine: Machine, tokens: int) -> str:
     cells = [
         *(name, machine.name, found.deepspeed, "yes" if found.recompute else "no"),
         *(f"{found.micro_batch} × {shape.length}", memory, f"{found.cpu:.0f}"),
-        *(f"{found.tokens_per_second:,.0f}", _time(found.hours)),
+        *(f"{found.tokens_per_second:,.0f}", time_of(found.hours)),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _time(hours: float) -> str:
+def time_of(hours: float) -> str:
+    """Hours as minutes, hours or days."""
+    if 60 * hours < 0.5:
+        return "< 1 min"
     if hours < 1:
         return f"{60 * hours:.0f} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

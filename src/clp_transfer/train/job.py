@@ -142,14 +142,21 @@ class TrainConfig:
     fused_loss: bool = True
 
 
-SCHEDULES = {
+# What an option may be; refused where the config is read, so that nothing here asks again.
+CHOICES: dict[str, tuple[object, ...]] = {
+    "train.precision": ("fp32", "bf16", "bf16_pure", "fp16"),
+    "train.attention": ("auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+    "train.on_bad_loss": ("stop", "skip"),
+    "deepspeed.stage": (0, 1, 2, 3),
+    "wandb.mode": ("offline", "online", "disabled"),
     "optim.schedule": ("cosine", "linear", "constant", "wsd"),
     "phases.schedule": ("cosine", "mixed", "constant", "unified", "plain"),
     "phases.denominator": ("phase", "run"),
     "phases.warmup_of": ("phase", "run"),
 }
 # Of how training runs, what changes the numbers, if only in their last bits.
-CHANGES_NUMBERS = ("precision", "threads", "fused_loss", "attention", "compile", "recompute", "on_bad_loss", "spike")
+# (`on_bad_loss` and `spike` do not: a run that met no bad loss is the same, one that stopped at one may go on.)
+CHANGES_NUMBERS = ("precision", "threads", "fused_loss", "attention", "compile", "recompute")
 
 
 @dataclass
@@ -192,11 +199,27 @@ class TrainJob:
             "train": digest(self.train_pack.parent, f"{self.train_pack.name}.*"),
             "validation": digest(self.validation_pack.parent, f"{self.validation_pack.name}.*"),
         }
-        if self.model is None:
-            inputs["tokenizer"] = digest(self.tokenizer)
-        else:
+        inputs["tokenizer"] = digest(self.tokenizer)
+        if self.model is not None:
             inputs["model"] = digest(self.model)
         return Plan("train", self.out, settings, inputs)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A kind of run: `times` models of one shape, each trained on `tokens` in sequences of `length`.
+
+    `model`: a folder or hub id whose config.json gives the shape; None: `architecture`. `vocabulary`: entries of the
+    tokenizer that it gets; None: the model's own.
+    """
+
+    name: str
+    times: int
+    tokens: int
+    length: int
+    model: str | None
+    architecture: ArchitectureConfig
+    vocabulary: int | None
 
 
 def best_rate(table: dict[float, float]) -> float:

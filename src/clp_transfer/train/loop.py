@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from clp_transfer.errors import UserError
 from clp_transfer.evaluate.perplexity import measure
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import checkpoint, engine, flops, optimizer, schedule
@@ -29,11 +28,6 @@ class Loop:
     """One run's training, from its last checkpoint (or step 0) to the end of its budget."""
 
     def __init__(self, job: TrainJob, accelerator: Any, module: CausalLoss, batches: Batches, working: Path) -> None:
-        if job.train.on_bad_loss == "skip" and job.deepspeed.stage is not None:
-            raise UserError(
-                "train.on_bad_loss=skip cannot be had with DeepSpeed, which updates in its backward pass",
-                "use train.on_bad_loss=stop, or deepspeed=none",
-            )
         self.job, self.accelerator, self.module, self.batches = job, accelerator, module, batches
         self.course = schedule.Course(batches.steps, batches.embedding_steps, job.optim, job.phases)
         self.folder = working / "checkpoints"
@@ -51,7 +45,9 @@ class Loop:
         self.validation = PackedCorpus(job.validation_pack).head(job.validation.max_bytes)
         self.validation_eos = PackedCorpus(job.validation_pack).eos_id
         self.started = time.time() - self.progress.seconds
-        self.validation_seconds = 0.0
+        self.validation_seconds: float = self.progress.state.get("validation_seconds", 0.0)
+        self.before = self.training_seconds
+        self.data_seconds = 0.0  # waited for the next tokens, in this leg
         self.resumed_at = self.progress.step
 
     @property
@@ -61,7 +57,7 @@ class Loop:
 
     @property
     def training_seconds(self) -> float:
-        """The same without this leg's validation."""
+        """The same without validation."""
         return max(self.seconds - self.validation_seconds, 1e-9)
 
     def run(self) -> dict[str, Any]:
@@ -86,7 +82,7 @@ class Loop:
                     saved = time.time()
                 if asked and done < self.batches.steps:
                     raise requests.stopped(asked, checkpoint.latest(self.folder))
-        return record or self.validate(self.batches.steps)
+        return record
 
     def step(self, step: int) -> float:
         """One update; returns its mean loss (nats) over all ranks. Raises UserError where a bad loss stops the run."""
@@ -95,9 +91,7 @@ class Loop:
         engine.set_accumulation(self.accelerator, self.wrapped, *counts)
         device, mean = self.accelerator.device, float("nan")
         total = torch.zeros((), device=device)
-        masked = self.job.budget.document_mask
-        segments = self.batches.segments(step) if masked else repeat(None)
-        for (inputs, targets), documents in zip(self.batches.micro_batches(step), segments, strict=masked):
+        for (inputs, targets), documents in self._read(step):
             with self.accelerator.accumulate(self.wrapped):
                 more = () if documents is None else (documents.to(device),)
                 loss = self.wrapped(inputs.to(device), targets.to(device), *more)
@@ -107,18 +101,32 @@ class Loop:
                     norm = self.accelerator.clip_grad_norm_(self.phases.learning, self.job.optim.clip_norm)
                     whole = self.accelerator.reduce(total / self.batches.accumulation_at(step), "mean")
                     mean = float(whole)
-                    if self.bad_loss.check(mean, step + 1, None if norm is None else float(norm)) == "skip":
+                    scaler = self.accelerator.scaler
+                    # fp16's own scaler finds its scale by overflowing, and passes over such steps itself.
+                    known = None if norm is None or scaler is not None else float(norm)
+                    if self.bad_loss.check(mean, step + 1, known) == "skip":
                         self.optimizer.zero_grad()
+                        if scaler is not None:
+                            scaler.update()
                         continue
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         return mean
 
+    def _read(self, step: int) -> list[tuple[Any, Any]]:
+        """The step's micro-batches, each with its documents (None without a document mask); reading is timed."""
+        started = time.perf_counter()
+        blocks = self.batches.micro_batches(step)
+        masked = self.job.budget.document_mask
+        found = list(zip(blocks, self.batches.segments(step) if masked else repeat(None, len(blocks)), strict=True))
+        self.data_seconds += time.perf_counter() - started
+        return found
+
     def validate(self, step: int) -> dict[str, Any]:
         """Measure the held-out text and record it; every rank computes it, which ZeRO 3 needs."""
         started = time.time()
         tokens, documents = self.validation
-        with self.accelerator.autocast():
+        with engine.forward_precision(self.accelerator, self.job):
             found = measure(
                 self.module.model,
                 tokens,
@@ -141,11 +149,12 @@ class Loop:
         """The progress line: tokens, loss, rate, speed, time left."""
         tokens = self.batches.tokens_at(done)
         fresh = tokens - self.batches.tokens_at(self.resumed_at)
-        speed = fresh / max(time.time() - self.started - self.progress.seconds - self.validation_seconds, 1e-9)
+        spent = max(self.training_seconds - self.before, 1e-9)
+        speed = fresh / spent
         left = (self.batches.tokens - tokens) / max(speed, 1e-9)
         lr = schedule.rate(done - 1, self.course)
         record = {"kind": "train", "step": done, "tokens": tokens, "loss": loss, "lr": lr, "tokens_per_second": speed}
-        record |= self._use_of_the_machine(speed)
+        record |= {"data_wait": self.data_seconds / spent} | self._use_of_the_machine(speed)
         if self.course.embedding_steps:
             record |= {f"lr_{group}": value for group, value in self.rates.items()}
         self.tracker.log(record)
@@ -153,7 +162,11 @@ class Loop:
             log.info(
                 "%s: step %d/%d  %.2f M tokens  loss %.3f  lr %.1e  %s tokens/s%s  %d:%02d left",
                 *(self.job.name, done, self.batches.steps, tokens / 1e6, loss, lr, f"{speed:,.0f}"),
-                "".join(f"  {name} {value:.3g}" for name, value in record.items() if name in ("mfu", "memory_gb")),
+                "".join(
+                    f"  {name} {value:.3g}"
+                    for name, value in record.items()
+                    if name in ("mfu", "memory_gb", "data_wait")
+                ),
                 *divmod(round(left), 60),
             )
 
@@ -180,7 +193,8 @@ class Loop:
 
     def save(self, done: int) -> None:
         """Write a checkpoint from which the run goes on exactly."""
-        train, state = self.job.train, {"bad_loss": self.bad_loss.state()}
+        train = self.job.train
+        state = {"bad_loss": self.bad_loss.state(), "validation_seconds": round(self.validation_seconds, 1)}
         progress = checkpoint.Progress(
             done, round(self.seconds, 1), self.tracker.size(), self.accelerator.num_processes, state
         )

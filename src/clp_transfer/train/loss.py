@@ -196,7 +196,7 @@ class CausalLoss(nn.Module):
     def __init__(self, model: Any, fused: bool) -> None:
         super().__init__()
         self.model = model
-        bend = _find_bend(model) if fused else None
+        bend = find_bend(model) if fused else None
         self.fused = bend is not None
         if bend is not None:
             head = model.get_output_embeddings()
@@ -215,7 +215,7 @@ class CausalLoss(nn.Module):
 
 
 @torch.no_grad()
-def _find_bend(model: Any) -> Bend | None:
+def find_bend(model: Any) -> Bend | None:
     """How the model's logits come from its head; None if not by a linear head and a `Bend`, as far as can be seen."""
     head = model.get_output_embeddings()
     if type(head) not in (nn.Linear, LossHead) or not head.weight.numel():

@@ -76,11 +76,3 @@ def _states(optimizer: Any, name: str) -> Iterator[dict[str, Any]]:
     for group in inner.param_groups:
         if group["name"] == name:
             yield from (inner.state.get(parameter, {}) for parameter in group["params"])
-
-
-def state_elements(optimizer: Any) -> int:
-    """How many numbers of optimizer state (Adam's moments) this rank holds, under whatever wraps the optimizer."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    values = [value for state in optimizer.state.values() for value in state.values()]
-    return sum(value.numel() for value in values if torch.is_tensor(value) and value.ndim > 0)

@@ -11,24 +11,24 @@ from transformers import AutoTokenizer
 
 from clp_transfer.card import write_card
 from clp_transfer.errors import UserError
-from clp_transfer.evaluate.load import load_model, load_tokenizer
+from clp_transfer.evaluate.load import load_model, load_tokenizer, use_threads
 from clp_transfer.files import sha256_file, write_json
 from clp_transfer.manifest import Plan, writing
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import architecture, attention, documents, engine, flops, speedups
 from clp_transfer.train.batches import Batches
+from clp_transfer.train.curve import curve_table, draw_curve, validation_records
 from clp_transfer.train.job import RunFolder, TrainJob
 from clp_transfer.train.loop import Loop
 from clp_transfer.train.loss import CausalLoss
-from clp_transfer.train.optimizer import state_elements
+from clp_transfer.train.together import gather
 
 log = logging.getLogger(__name__)
 
 
 def train(job: TrainJob) -> dict[str, Any]:
     """Train one model as the job says; returns its summary. Goes on from the last checkpoint where there is one."""
-    if job.train.threads is not None:
-        torch.set_num_threads(job.train.threads)
+    use_threads(job.train.threads)
     rank, world_size = engine.world()
     plan = job.plan()
     if rank > 0:
@@ -42,12 +42,14 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     batches = Batches(PackedCorpus(job.train_pack), job.budget, job.seed, rank, world_size, job.phases)
     # Before DeepSpeed is set up: under ZeRO 3 transformers would otherwise load empty, partitioned weights.
     model = _load(job, batches.corpus).train()
-    torch.manual_seed(job.seed)  # for dropout, where the family has it
+    torch.manual_seed(job.seed + rank)  # for dropout, where the family has it; every rank its own
     (total, body), per_token = flops.parameters(model), flops.per_token(model, job.budget.sequence_length)
+    module = CausalLoss(model, job.train.fused_loss)  # looks at the model's logits as they are in float32
     applied = speed_up(model, job)
     width = model.get_input_embeddings().weight.shape[1]
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
-    module = CausalLoss(model, job.train.fused_loss).to(accelerator.device)
+    if job.deepspeed.stage is None:
+        module.to(accelerator.device)  # DeepSpeed does it itself, after it has halved the weights
     loop = Loop(job, accelerator, module, batches, plan.working)
     started = time.time()
     final = loop.run()
@@ -69,7 +71,7 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
         "zero_stage": job.deepspeed.stage,
         "fused_loss": loop.module.fused,
         "speedups": applied,
-        "optimizer_state_per_rank": _per_rank(accelerator, state_elements(loop.optimizer)),
+        "bytes_per_rank": gather(engine.held(loop.module, loop.optimizer)),
         "final": final,
     }
     _save(job, accelerator, loop, model, summary, RunFolder(plan.working))
@@ -89,11 +91,6 @@ def speed_up(model: Any, job: TrainJob) -> list[str]:
     return [used, *speedups.apply(model, job.train)]
 
 
-def _per_rank(accelerator: Any, value: int) -> list[int]:
-    """The value of every rank, in order."""
-    return accelerator.gather(torch.tensor([value], device=accelerator.device)).tolist()
-
-
 def _load(job: TrainJob, corpus: PackedCorpus) -> Any:
     """The model to train, in float32 master weights; checks that it has a row for every token of the pack."""
     if sha256_file(job.tokenizer / "tokenizer.json") != corpus.info["tokenizer"]:
@@ -105,7 +102,7 @@ def _load(job: TrainJob, corpus: PackedCorpus) -> Any:
     if job.model is None:
         model = architecture.build(job.architecture, tokenizer, job.seed)
     else:
-        model = load_model(job.model)
+        model = load_model(job.model, device="cpu")  # which device is this rank's is not settled yet
         if load_tokenizer(job.model, model).get_vocab() != tokenizer.get_vocab():
             raise UserError(
                 f"the model {job.model} has another vocabulary than the tokenizer {job.tokenizer}",
@@ -133,13 +130,15 @@ def _save(job: TrainJob, accelerator: Any, loop: Loop, model: Any, summary: dict
         weights = {k.removeprefix("model."): v.float() for k, v in state.items()}
         model.save_pretrained(run.model, state_dict=weights)
         AutoTokenizer.from_pretrained(job.tokenizer).save_pretrained(run.model)
-        reached = summary["final"]["bits_per_byte"]
+        points = validation_records(run.metrics)
+        draw_curve(points, run.model / "curve.png")
         write_card(
             run.model,
             title=job.name,
             language=job.language,
             base_model=job.base_model,
-            body=f"Trained on {summary['tokens']:,} tokens; held-out bits per byte {reached:.4f}.",
+            body=f"Trained on {summary['tokens']:,} tokens; the loss on held-out text meanwhile:\n\n"
+            f"![bits per byte over tokens](curve.png)\n\n{curve_table(points)}",
         )
         write_json(run.summary, summary)
         loop.tracker.finish({k: v for k, v in summary.items() if k != "final"})

@@ -9,7 +9,7 @@ from math import ceil, cos, pi
 
 from clp_transfer.errors import UserError
 from clp_transfer.train.batches import Batches, exact
-from clp_transfer.train.job import SCHEDULES, OptimConfig, PhasesConfig, ValidationConfig
+from clp_transfer.train.job import OptimConfig, PhasesConfig, ValidationConfig
 
 EMBEDDINGS, BODY = "embeddings", "body"
 GROUPS = (EMBEDDINGS, BODY)
@@ -19,7 +19,7 @@ GROUPS = (EMBEDDINGS, BODY)
 class Course:
     """A run's updates as the schedules see them: N `steps`, of which the first E `embedding_steps` are phase 1.
 
-    Raises UserError for a schedule, an option or a group of rates that does not exist, and for a missing peak rate.
+    Raises UserError for a group of rates that does not exist, and for a missing peak rate.
     """
 
     steps: int
@@ -28,12 +28,6 @@ class Course:
     phases: PhasesConfig
 
     def __post_init__(self) -> None:
-        configs = {"optim": self.optim, "phases": self.phases}
-        for key, known in SCHEDULES.items():
-            section, name = key.split(".")
-            value = getattr(configs[section], name)
-            if value not in known:
-                raise UserError(f"{key}={value} is unknown", f"choose one of {', '.join(known)}")
         if unknown := set(self.optim.rates) - set(GROUPS):
             raise UserError(f"optim.rates has {', '.join(sorted(unknown))}", f"its groups are {' and '.join(GROUPS)}")
         if self.optim.lr is None:

@@ -26,9 +26,9 @@ def apply(model: Any, train: TrainConfig) -> list[str]:
     something: an update smaller than about 1/256 of a weight is rounded away, so small rates need the other precisions
     (DeepSpeed keeps float32 master weights and moments, and loses nothing). Activations written out in Python become
     torch's fused ones always. Call it after the attention is chosen and before the model is wrapped. Raises UserError
-    for an unknown precision, and for what the model or the machine cannot do.
+    for what the model or the machine cannot do.
     """
-    dtype = weights_dtype(train.precision)
+    dtype = WEIGHTS[train.precision]
     done = []
     if fuse_activations(model):
         done.append("fused_activations")
@@ -42,13 +42,6 @@ def apply(model: Any, train: TrainConfig) -> list[str]:
         compile_blocks(model)
         done.append("compile")
     return done
-
-
-def weights_dtype(precision: str) -> torch.dtype:
-    """The dtype of the weights, and of AdamW's state without DeepSpeed; raises UserError for an unknown precision."""
-    if precision not in WEIGHTS:
-        raise UserError(f"train.precision={precision} is unknown", f"choose one of {', '.join(WEIGHTS)}")
-    return WEIGHTS[precision]
 
 
 def to_dtype(model: nn.Module, dtype: torch.dtype) -> None:

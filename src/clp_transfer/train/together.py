@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from clp_transfer.errors import UserError
+from clp_transfer.errors import UserError, write_failed
 
 T = TypeVar("T")
-
-# How torch, which writes with C++, reports a full disk or a failing one: without an error number.
-FAILED_WRITES = (
-    "No space left on device",
-    r"enforce fail at inline_container\.cc",
-    "basic_ios::clear",
-    r"PytorchStreamWriter failed",
-    r"\d+ requested and \d+ written",
-)
 
 
 class WriteFailed(Exception):
@@ -83,8 +73,7 @@ def on_main(action: Callable[[], T]) -> T:
 def _kind(error: Exception) -> str:
     if isinstance(error, UserError):
         return "user"
-    refused = isinstance(error, OSError) or any(re.search(sign, str(error)) for sign in FAILED_WRITES)
-    return "write" if refused else "bug"
+    return "write" if isinstance(error, OSError) or write_failed(error) else "bug"
 
 
 def _text(error: Exception) -> Any:
