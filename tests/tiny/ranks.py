@@ -29,6 +29,20 @@ def note(work: Any, job: Any, folder: Path) -> None:
     (folder / f"{rank}.json").write_text(json.dumps(work(job)))
 
 
+def train_with_own_seed(job: Any) -> str:
+    """A rank that was started with another seed; what it is told."""
+    from dataclasses import replace
+
+    from clp_transfer.errors import UserError
+    from clp_transfer.train import run as stage
+
+    try:
+        stage.train(replace(job, seed=int(os.environ["RANK"])))
+    except UserError as error:
+        return error.problem
+    return "nothing"
+
+
 def train(job: Any) -> dict[str, Any]:
     """Train the job; returns what this rank holds at the end and, from rank 0, who wrote what."""
     from clp_transfer.train import engine, loop

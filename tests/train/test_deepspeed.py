@@ -104,6 +104,11 @@ def test_a_phase_may_have_another_batch_size(make_job, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_ranks_with_other_settings_are_told(make_job, tmp_path) -> None:
+    told = ranks.on_two_ranks(ranks.train_with_own_seed, make_job(), tmp_path / "ranks")
+    assert told == ["rank 1 differs from rank 0 in seed: 1 and 0"] * 2
+
+
 def test_a_port_that_is_taken_is_named(make_job, world, tmp_path) -> None:
     """Rank 0 of two must listen on the port; the message says which one and what to do."""
     with socket.socket() as taken:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,13 @@ def test_it_learns_and_saves_an_ordinary_model(make_job) -> None:
     assert len(AutoTokenizer.from_pretrained(job.out / "model")) == model.config.vocab_size
     assert not (job.out / "checkpoints").exists()
     assert summary["tokens"] == 1536 and summary["flops"] == 1536 * summary["flops_per_token"]
+
+
+def test_the_resolved_config_lies_with_the_run(make_job) -> None:
+    job = make_job()
+    train(job)
+    saved = json.loads((job.out / "config.json").read_text())
+    assert saved == json.loads(json.dumps(asdict(job), default=str)) and saved["optim"]["lr"] == 1e-3
 
 
 def test_two_runs_are_bit_identical_and_seeds_differ(make_job, tmp_path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from clp_transfer.train.curve import curve_table, draw_curve, validation_records
 from clp_transfer.train.job import RunFolder, TrainJob
 from clp_transfer.train.loop import Loop
 from clp_transfer.train.loss import CausalLoss
-from clp_transfer.train.together import gather
+from clp_transfer.train.together import agree, gather
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     applied = speed_up(model, job)
     width = model.get_input_embeddings().weight.shape[1]
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
+    agree({**plan.settings, **plan.inputs})
+    if rank == 0:
+        write_json(plan.working / "config.json", json.loads(json.dumps(asdict(job), default=str)))
     if job.deepspeed.stage is None:
         module.to(accelerator.device)  # DeepSpeed does it itself, after it has halved the weights
     loop = Loop(job, accelerator, module, batches, plan.working)

@@ -39,6 +39,18 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def agree(values: dict[str, Any]) -> None:
+    """Raise UserError on every rank where one has other values than rank 0: settings, or hashes of data."""
+    first, *others = gather(values)
+    for number, other in enumerate(others, start=1):
+        if differing := [key for key in first if first[key] != other.get(key)]:
+            key = differing[0]
+            raise UserError(
+                f"rank {number} differs from rank 0 in {', '.join(differing)}: {other.get(key)} and {first[key]}",
+                "start every rank with the same command, environment and data",
+            )
+
+
 def together(action: Callable[[], T]) -> T:
     """Do the action on every rank and wait for all; returns this rank's result.
 
