@@ -80,7 +80,9 @@ def read_labels(data: Path, labels: int) -> list[int]:
     """The label of every document; raises UserError naming the line that is broken or out of range."""
     found = []
     try:
-        lines = data.read_text(encoding="utf-8").splitlines()
+        # Not str.splitlines, which also splits at line separators inside a text.
+        text = data.read_text(encoding="utf-8")
+        lines = text.removesuffix("\n").split("\n") if text else []
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise UserError(f"the task's file {data} cannot be read: {error}", "run prepare.py first") from error
     for number, line in enumerate(lines, 1):
@@ -122,7 +124,7 @@ def _run(model: torch.nn.Module, tokenizer: Any, config: dict[str, Any], batch_s
     `evaluate` and not `simple_evaluate`, which does the same but first runs pip and git for a description of the
     machine: seconds for each model, and the manifest has that description.
     """
-    with _quiet():
+    with quiet():
         from lm_eval import evaluate
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
@@ -139,7 +141,7 @@ def _run(model: torch.nn.Module, tokenizer: Any, config: dict[str, Any], batch_s
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the harness's progress bars and notices out of our own progress lines; errors still come through."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [logger.level for logger in loggers]
