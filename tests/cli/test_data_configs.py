@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from clp_transfer.config import jobs
 from clp_transfer.config.schema import Config
 from clp_transfer.evaluate.job import Step0Job
 from clp_transfer.pipeline.steps import expand
-from clp_transfer.prepare.checks import check
+from clp_transfer.prepare.checks import check, check_cluster
 from clp_transfer.prepare.corpus import split_sizes
 from clp_transfer.prepare.job import SourceConfig
 
@@ -99,6 +100,34 @@ def test_sources_from_the_command_line() -> None:
     config = composed("data=hub", f"{at}.hub={{hub: {{dataset: a/b, files: ['*.parquet']}}, text: body}}")
     hub = sources(config)["hub"]
     assert hub.hub is not None and (hub.hub.dataset, hub.hub.files, hub.text) == ("a/b", ["*.parquet"], "body")
+
+
+def commands() -> list[list[str]]:
+    """The overrides of every command that the data files' comments and docs/data.md show."""
+    lines = [line for path in (CONFIGS / "data").glob("*.yaml") for line in path.read_text("utf-8").splitlines()]
+    lines += (CONFIGS.parent / "docs/data.md").read_text("utf-8").splitlines()
+    shown = [line.removeprefix("# ") for line in lines if re.match(r"(# )?python prepare\.py ", line)]
+    return [shlex.split(line, comments=True)[2:] for line in shown]
+
+
+@pytest.mark.parametrize("overrides", commands(), ids=" ".join)
+def test_every_command_that_is_shown_composes_to_another_config(overrides: list[str]) -> None:
+    config = composed(*overrides)
+    check(config.data)
+    check_cluster(config.cluster)
+    for number, override in enumerate(overrides):
+        without = overrides[:number] + overrides[number + 1 :]
+        if not override.startswith(("data=", "cluster=")):  # of which the others are members
+            assert config != composed(*without), override
+
+
+def test_texts_of_ones_own_by_the_keys_that_are_shown() -> None:
+    at = "data.corpora.target"
+    assert len(commands()) >= 12
+    lines = composed("data=files", "files=[a.txt]", f"{at}.sources.files.reader=lines").data.corpora["target"]
+    assert lines.sources["files"].reader == "lines" and lines.sources["files"].files == ["a.txt"]
+    part = composed("data=hub", "dataset=a/b", f"{at}.split=in_order", f"{at}.subsample_size_mb=4096")
+    assert (part.data.corpora["target"].split, part.data.corpora["target"].subsample_size_mb) == ("in_order", 4096)
 
 
 def test_french_is_yaml_alone() -> None:

@@ -80,6 +80,30 @@ def test_evaluation_texts_leave_the_train_split(tmp_path: Path, split: str) -> N
     assert sorted(parts["train"]) == sorted(documents) and parts["validation"] == held_out
 
 
+@pytest.mark.parametrize("split", ["in_order", "shuffled"])
+def test_in_order_cleans_train_alone_and_shuffled_what_both_are_cut_from(tmp_path: Path, split: str) -> None:
+    """In order, the splits are cut first: train then falls short of its size, and validation stays as it came."""
+    pytest.importorskip("datatrove")
+    documents = texts(60, 1)
+    twice = [" ".join(texts(12, seed)) for seed in (7, 8)]
+    end = [*documents[30:], twice[1], twice[1] + " Ende"]
+    train = [twice[0], *documents[:30], twice[0] + " Ende"]
+    config = CorpusConfig(
+        {"a": write(tmp_path / "a.jsonl", train + end)},
+        split=split,
+        train_bytes=size(train) if split == "in_order" else None,
+        validation_bytes=size(end) if split == "in_order" else 2_000,
+        clean=CleanConfig(near=True),
+    )
+    numbers, parts = make(tmp_path, config)
+    if split == "in_order":
+        assert parts == {"train": train[:-1], "validation": end}
+        assert numbers["left_out"]["near_duplicate"] == 1 and numbers["train"]["bytes"] < size(train)
+    else:
+        assert sorted(parts["train"] + parts["validation"]) == sorted(train[:-1] + end[:-1])
+        assert numbers["left_out"]["near_duplicate"] == 2
+
+
 def test_near_duplicates_leave(tmp_path: Path) -> None:
     documents = texts(120, 1)
     long = " ".join(texts(12, 7))

@@ -7,9 +7,10 @@ import torch
 from tiny.gguf_file import make_llama, write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from clp_transfer.clp.checkpoint.tokenizer import copy_tokenizer
 from clp_transfer.errors import UserError
 from clp_transfer.prepare.bpe import train_bpe
-from clp_transfer.prepare.gguf_model import convert, copy_tokenizer
+from clp_transfer.prepare.gguf_model import convert
 from clp_transfer.prepare.packs import open_tokenizer
 
 
@@ -38,6 +39,7 @@ def test_the_converted_model_computes_what_the_original_does(converted):
 
 def test_its_tokenizer_and_the_separator(converted, tmp_path: Path):
     _, folder = converted
+    (tmp_path / "copy").mkdir()
     copy_tokenizer(folder, tmp_path / "copy")
     for path in (folder, tmp_path / "copy"):
         tokenizer = AutoTokenizer.from_pretrained(path)

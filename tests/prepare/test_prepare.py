@@ -12,6 +12,7 @@ from clp_transfer import manifest
 from clp_transfer.errors import UserError
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.prepare import run as module
+from clp_transfer.prepare import sources
 from clp_transfer.prepare.chunks import chunk_paths, read_chunk
 from clp_transfer.prepare.job import CorpusConfig, DataFolder, PackConfig, PrepareJob, SourceConfig, TokenizerConfig
 from clp_transfer.prepare.run import prepare
@@ -118,6 +119,42 @@ def test_a_changed_file_is_noticed(job: PrepareJob, tmp_path: Path):
         prepare(replace(job))
 
 
+def test_the_statistics_name_the_files_that_were_read(job: PrepareJob, tmp_path: Path):
+    for number in range(4):
+        lines = [json.dumps({"text": f"der Fluss {number} {i} und die Brücke"}) + "\n" for i in range(200)]
+        (tmp_path / f"part_{number}.jsonl").write_text("".join(lines))
+    job.data.corpora["de"] = CorpusConfig(
+        {"files": SourceConfig(files=[f"{tmp_path}/part_*.jsonl"], licence="CC0-1.0")},
+        split="in_order",
+        train_bytes=8_000,
+        validation_bytes=500,
+    )
+    job.data.domain_task = None
+    job.data.tokenizers["target"].vocab_size = 260
+    prepare(job)
+    found = json.loads(DataFolder(job.out).statistics.read_text(encoding="utf-8"))["corpora"]["de"]["sources"]
+    assert [Path(source["name"]).name for source in found] == ["part_0.jsonl", "part_1.jsonl"]
+    assert all(source["licence"] == "CC0-1.0" and "revision" not in source for source in found)
+
+
+def test_a_tokenizer_that_is_none_is_told_before_any_text_is_read(job: PrepareJob, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    job.data.tokenizers["target"].path = str(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"empty has no tokenizer\.json"):
+        job.plan()
+
+
+def test_a_job_looks_at_its_files_once(job: PrepareJob, tmp_path: Path, monkeypatch):
+    prepare(replace(job))
+    job.data.tokenizers["target"].path = str(DataFolder(job.out).tokenizer("source"))
+    job.overwrite = True
+    monkeypatch.setattr("clp_transfer.prepare.job.digest", lambda *_: looked.append("tokenizer") or "content")
+    locate, looked = sources.locate, []
+    monkeypatch.setattr(sources, "locate", lambda name, *more: looked.append(name) or locate(name, *more))
+    assert job.plan() == job.plan()
+    assert looked == ["tokenizer", "wheel", "wheel"]
+
+
 @pytest.mark.parametrize("step", ["corpus de", "tokenizer source", "tokenizer target", "pack de-target validation"])
 def test_killed_after_any_step_it_goes_on_and_ends_the_same(job: PrepareJob, tmp_path: Path, monkeypatch, step: str):
     once, made = module._Stage._once, []
@@ -169,13 +206,14 @@ def test_names_that_do_not_exist_are_refused_before_any_work(job: PrepareJob, ch
     with pytest.raises(UserError, match=message):
         prepare(job)
     assert not job.out.exists()
-    assert not job.plan().working.exists()
+    assert not job.out.with_name("data.partial").exists()
 
 
 def test_a_corpus_without_text_is_refused_and_nothing_is_published(job: PrepareJob, make_wheel):
     job.data.corpora["en"].sources["wheel"].wheel = make_wheel("empty", "data/leads.json", b"{}")
-    with pytest.raises(UserError, match="corpus en is empty"):
+    with pytest.raises(UserError, match="corpus en is empty") as error:
         prepare(job)
+    assert error.value.remedy.endswith("after a change of the data config, add overwrite=true")
     assert not job.out.exists()
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -15,6 +16,7 @@ from clp_transfer.prepare.chunks import ChunkWriter, chunk_paths, iter_texts
 from clp_transfer.prepare.job import CleanConfig, SourceConfig
 from clp_transfer.prepare.read import Part, Reading
 from clp_transfer.prepare.sources import locate
+from clp_transfer.progress import Progress
 
 
 def texts(count: int = 400) -> list[str]:
@@ -120,6 +122,43 @@ def test_a_finished_reading_reads_no_file_again(tmp_path: Path, source: SourceCo
     for path in (tmp_path / "in").iterdir():
         path.unlink()
     assert again.run() == state
+
+
+class Bar(Progress):
+    """Remembers what it was told."""
+
+    made: ClassVar[list[Bar]]
+
+    def __init__(self, what: str, total: int | None, done: int = 0) -> None:
+        super().__init__(what, total, done)
+        self.heard: list[int] = []
+        self.made.append(self)
+
+    def to(self, done: int) -> None:
+        super().to(done)
+        self.heard.append(done)
+
+
+@pytest.mark.parametrize("sizes", [(9_000, 3_000), (None,)])
+def test_progress_is_of_the_text_asked_for_or_else_of_the_files(tmp_path, source, monkeypatch, sizes) -> None:
+    monkeypatch.setattr(Bar, "made", [], raising=False)
+    monkeypatch.setattr(module, "Progress", Bar)
+    run = reading(tmp_path, source, [Part(f"part{i}", size) for i, size in enumerate(sizes)])
+    state = run.run()
+    (bar,) = Bar.made
+    assert bar.heard == sorted(bar.heard) and bar.start == 0
+    if sizes == (None,):
+        assert bar.total == bar.done == sum(path.stat().st_size for path in (tmp_path / "in").iterdir())
+    else:
+        assert bar.total == 12_000 and 0 < bar.done <= sum(state.bytes.values())
+        state.finished, state.bytes = False, {"part0": 5_000}
+        run.run()
+        assert Bar.made[-1].start == 5_000  # it goes on from there
+
+
+def test_files_that_were_opened_are_counted_and_no_others(tmp_path: Path, source: SourceConfig) -> None:
+    for name, size, opened in (("one", 2_000, 1), ("two", 12_000, 2), ("all", None, 3)):
+        assert reading(tmp_path, source, [Part("train", size)], name).run().opened == opened
 
 
 def test_a_truncated_file_stops_or_is_kept(tmp_path: Path, source: SourceConfig) -> None:

@@ -12,6 +12,7 @@ import pytest
 from clp_transfer.prepare import shuffle as module
 from clp_transfer.prepare.chunks import ChunkWriter, chunk_paths, iter_texts
 from clp_transfer.prepare.shuffle import Sizes, shuffle
+from clp_transfer.progress import Progress
 
 SEED = 5
 
@@ -87,6 +88,28 @@ def test_removed_rows_are_gone(tmp_path: Path) -> None:
     documents = [f"text {i}" for i in range(250)]
     _, parts = run(tmp_path, documents, Sizes(300, None), removed={0: [3, 4], 2: {49: "near_duplicate"}})
     assert set(documents) - {text for part in parts.values() for text in part} == {"text 3", "text 4", "text 249"}
+
+
+def test_progress_counts_bytes_and_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> None:
+    bars: list[Progress] = []
+    monkeypatch.setattr(module, "Progress", lambda *about: bars.append(Progress(*about)) or bars[-1])
+    documents = texts()
+    size = sum(len(text.encode()) for text in documents)
+    deal, dealt = module._deal, []
+
+    def dying(*arguments) -> None:
+        if len(dealt) == 4:
+            raise KeyboardInterrupt
+        dealt.append(deal(*arguments))
+
+    monkeypatch.setattr(module, "_deal", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, documents, Sizes(5_000, None))
+    assert bars[0].start == 0 and 0.3 * size < bars[0].done < 0.6 * size
+    monkeypatch.setattr(module, "_deal", deal)
+    run(tmp_path, documents, Sizes(5_000, None))
+    assert bars[1].start == bars[0].done and bars[1].done == bars[1].total
+    assert size < bars[1].total < 1.15 * size  # as Parquet stores them, with their lengths; nearly all is two bytes
 
 
 @pytest.mark.parametrize("after", [1, 2, 5, 9, 11])

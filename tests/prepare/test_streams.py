@@ -157,6 +157,7 @@ def test_a_tar_in_a_gzip_that_is_cut_off_and_a_damaged_header_are_reported(tmp_p
 
 def test_names_tell_the_layers():
     assert split_name("https://host/x/b.jsonl.gz?download=1#top") == ("b.jsonl", [".gz"])
+    assert split_name("https://host/get#part_1.jsonl.gz") == ("part_1.jsonl", [".gz"])
     assert split_name("w-1.0.whl!data/a.TXT.XZ") == ("a.TXT", [".xz"])
     assert split_name("a.v1.tgz") == ("a.v1", [".gz", ".tar"])
     assert split_name("a.parquet") == ("a.parquet", [])

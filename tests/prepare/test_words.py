@@ -6,6 +6,7 @@ import random
 import re
 import sys
 
+import pyarrow as pa
 import pytest
 
 from clp_transfer.prepare.encoders.hostile import hostile_texts
@@ -15,7 +16,9 @@ CHARACTERS = [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <=
 
 
 def check(texts: list[str]) -> None:
-    sizes, words = count_bytes_and_words(texts)
+    # A piece of something longer, as it is when a chunk is cut into batches.
+    whole = pa.array(["before ", *texts, " after"], pa.large_string())
+    sizes, words = count_bytes_and_words(whole.slice(1, len(texts)))
     assert sizes.tolist() == [len(text.encode()) for text in texts]
     assert words.tolist() == [len(re.split(r"\s+", text)) for text in texts]
 
@@ -23,6 +26,11 @@ def check(texts: list[str]) -> None:
 @pytest.mark.parametrize("texts", [[], [""], ["", "", ""], [" "], ["a", " ", "", " ", "b "], ["\u3000", "\u00a0"]])
 def test_edges(texts: list[str]) -> None:
     check(texts)
+
+
+def test_nothing_at_all() -> None:
+    for nothing in (pa.array([], pa.large_string()), pa.array([""], pa.large_string()).slice(1)):
+        assert [part.tolist() for part in count_bytes_and_words(nothing)] == [[], []]
 
 
 def test_hostile_texts() -> None:

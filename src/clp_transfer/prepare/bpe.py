@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from clp_transfer.errors import UserError
-from clp_transfer.prepare.chunks import chunk_paths, iter_texts
+from clp_transfer.prepare.chunks import chunk_paths, iter_texts, stored_bytes
 
 END_OF_TEXT = "<|endoftext|>"
 # Texts handed to the trainer at once: it counts their words in parallel.
@@ -29,6 +27,8 @@ def _bloom() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
+# `<|endoftext|>` and all bytes.
+LEAST_ENTRIES = 1 + len(pre_tokenizers.ByteLevel.alphabet())
 # How a text is cut before any pair of bytes is joined.
 PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {"gpt2": _gpt2, "bloom": _bloom}
 
@@ -44,13 +44,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, name: str, pre_tokenizer
         raise UserError(
             f"tokenizer {name}: pre_tokenizer={pre_tokenizer} is not known", f"choose from {', '.join(PRE_TOKENIZERS)}"
         )
-    least = 1 + len(pre_tokenizers.ByteLevel.alphabet())
-    if vocab_size < least:
-        raise UserError(
-            f"tokenizer {name}: vocab_size={vocab_size} is less than the {least} entries of a byte-level BPE "
-            "without any merge",
-            f"set vocab_size to {least} or more",
-        )
+    check_size(vocab_size, name)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre_tokenizer]()
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,9 +61,19 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, name: str, pre_tokenizer
         reached = tokenizer.get_vocab_size()
         raise UserError(
             f"tokenizer {name}: vocab_size={vocab_size}, but its text supports {reached} entries",
-            f"set vocab_size between {least} and {reached}, or train it on more text",
+            f"set vocab_size between {LEAST_ENTRIES} and {reached}, or train it on more text",
         )
     return tokenizer
+
+
+def check_size(vocab_size: int, name: str) -> None:
+    """Raise UserError for a tokenizer that has no room for the bytes."""
+    if vocab_size < LEAST_ENTRIES:
+        raise UserError(
+            f"tokenizer {name}: vocab_size={vocab_size} is less than the {LEAST_ENTRIES} entries of a byte-level BPE "
+            "without any merge",
+            f"set vocab_size to {LEAST_ENTRIES} or more",
+        )
 
 
 def sample_texts(chunks: Path, sample_bytes: int | None) -> Iterator[str]:
@@ -80,7 +84,7 @@ def sample_texts(chunks: Path, sample_bytes: int | None) -> Iterator[str]:
     """
     share = 1.0
     if sample_bytes is not None:
-        share = sample_bytes / max(1, sum(map(_stored_bytes, chunk_paths(chunks))))
+        share = sample_bytes / max(1, sum(map(stored_bytes, chunk_paths(chunks))))
     if share >= 1:
         yield from iter_texts(chunks)
         return
@@ -93,19 +97,13 @@ def sample_texts(chunks: Path, sample_bytes: int | None) -> Iterator[str]:
             yield text
 
 
-def _stored_bytes(path: Path) -> int:
-    """Bytes of a chunk's texts before they were compressed."""
-    metadata = pq.read_metadata(path)
-    column = metadata.schema.names.index("text")
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    return sum(group.column(column).total_uncompressed_size for group in groups)
-
-
 def save_bpe(tokenizer: Tokenizer, folder: Path) -> None:
     """Save as a folder that `AutoTokenizer.from_pretrained` loads; all special tokens are `<|endoftext|>`.
 
     `model_max_length` stays unset ("unlimited"): the context is the model's matter, not the tokenizer's.
     """
+    from transformers import PreTrainedTokenizerFast  # takes a second, which packing does not need
+
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,

@@ -1,27 +1,32 @@
-"""A data config's names, checked before anything is fetched."""
+"""A data config's names and values, checked before anything is fetched or read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from clp_transfer.errors import UserError
-from clp_transfer.prepare.job import CorpusConfig, DataConfig, TokenizerConfig
+from clp_transfer.prepare.bpe import PRE_TOKENIZERS, check_size
+from clp_transfer.prepare.clean.executor import require_datatrove
+from clp_transfer.prepare.encoders.choose import WANTED
+from clp_transfer.prepare.job import CleanConfig, ClusterConfig, CorpusConfig, DataConfig, TokenizerConfig
 from clp_transfer.prepare.readers import READERS
+from clp_transfer.prepare.sources.wheels import check_wheel
 
 PARTS = ("train", "validation")
+CLUSTERS = ("local", "slurm")
 CHOICES = {"split": ("shuffled", "in_order")}
 CLEAN_CHOICES = {"invalid_utf8": ("drop", "replace"), "broken": ("stop", "keep")}
-PRE_TOKENIZERS = ("gpt2", "bloom")
-ENCODERS = ("auto", "tokenizers", "fastokens", "gigatoken")
 
 
 def check(data: DataConfig) -> None:
-    """Raise UserError where the config names a reader, corpus, tokenizer, model or split that there is not."""
+    """Raise UserError where the config names what there is not, contradicts itself, or asks for what cannot be."""
     if not data.corpora:
         raise UserError("the data config has no corpora", "add at least one under data.corpora")
-    _known("encoder", data.encoder, ENCODERS, "data.encoder")
+    _known("encoder", data.encoder, WANTED, "data.encoder")
     for name, corpus in data.corpora.items():
-        _check_corpus(name, corpus)
+        _check_corpus(f"corpus {name}", corpus)
+    for name, wheel in data.models.items():
+        check_wheel(wheel, f"model {name}")
     for name, tokenizer in data.tokenizers.items():
         _check_tokenizer(name, tokenizer, data)
     for name, pack in data.packs.items():
@@ -35,25 +40,37 @@ def check(data: DataConfig) -> None:
             raise UserError("domain_task has no labels or no documents", "give it at least one of each")
 
 
-def _check_corpus(name: str, corpus: CorpusConfig) -> None:
-    where = f"corpus {name}"
+def check_cluster(cluster: ClusterConfig) -> None:
+    """Raise UserError for a place that there is not, or one without workers or memory."""
+    _known("cluster.name", cluster.name, CLUSTERS, "cluster")
+    _positive("cluster", {"workers": cluster.workers, "memory_gb_per_cpu": cluster.memory_gb_per_cpu})
+
+
+def _check_corpus(where: str, corpus: CorpusConfig) -> None:
     if not corpus.sources:
         raise UserError(f"{where} has no sources", "add at least one under its sources: a wheel, hub or files")
+    if "validation" in corpus.sources:
+        raise UserError(
+            f"{where} has a source named 'validation', which is what its held-out texts are called",
+            "give the source another name; held-out texts of their own go under the corpus's `validation`",
+        )
     for source in (*corpus.sources.values(), corpus.validation):
         if source is not None and source.reader:
             _known("reader", source.reader, READERS, where)
     for key, choices in CHOICES.items():
         _known(key, getattr(corpus, key), choices, where)
-    for key, choices in CLEAN_CHOICES.items():
-        _known(f"clean.{key}", getattr(corpus.clean, key), choices, where)
-    for key, value in (
-        ("subsample_size_mb", corpus.subsample_size_mb),
-        ("train_bytes", corpus.train_bytes),
-        ("clean.longest", corpus.clean.longest),
-        ("clean.ngram", corpus.clean.ngram),
-    ):
-        if value is not None and value <= 0:
-            raise UserError(f"{where}: {key}={value} makes no sense", "expected: more than 0")
+    _check_sizes(where, corpus)
+    _check_clean(where, corpus.clean)
+
+
+def _check_sizes(where: str, corpus: CorpusConfig) -> None:
+    _positive(where, {"subsample_size_mb": corpus.subsample_size_mb, "train_bytes": corpus.train_bytes})
+    if corpus.subsample_size_mb is not None and corpus.train_bytes is not None:
+        raise UserError(
+            f"{where}: subsample_size_mb={corpus.subsample_size_mb} and train_bytes={corpus.train_bytes} both size the "
+            "train split",
+            "set one of them to null",
+        )
     sized = corpus.subsample_size_mb is not None or corpus.train_bytes is not None
     if corpus.split == "in_order" and not sized and corpus.validation is None:
         raise UserError(
@@ -62,16 +79,52 @@ def _check_corpus(name: str, corpus: CorpusConfig) -> None:
         )
 
 
+def _check_clean(where: str, clean: CleanConfig) -> None:
+    for key, choices in CLEAN_CHOICES.items():
+        _known(f"clean.{key}", getattr(clean, key), choices, where)
+    _positive(where, {"clean.longest": clean.longest, "clean.ngram": clean.ngram})
+    if clean.near or clean.filters:
+        require_datatrove()
+    if clean.filters:
+        from clp_transfer.prepare.clean.filters import FILTERS  # loads datatrove
+
+        for name in clean.filters:
+            _known("clean.filters", name, FILTERS, where)
+
+
 def _check_tokenizer(name: str, tokenizer: TokenizerConfig, data: DataConfig) -> None:
     where = f"tokenizer {name}"
+    if tokenizer.model is not None and tokenizer.path is not None:
+        raise UserError(
+            f"{where} is to be that of the model {tokenizer.model!r} and the one at {tokenizer.path}",
+            "set `model` or `path`, not both",
+        )
     if tokenizer.model is not None:
         _known("model", tokenizer.model, data.models, where)
     elif tokenizer.path is None:
-        _known("corpus", tokenizer.corpus, data.corpora, where)
-        _known("pre_tokenizer", tokenizer.pre_tokenizer, PRE_TOKENIZERS, where)
-        if tokenizer.vocab_size is None:
-            given = {n: t for n, t in data.tokenizers.items() if t.like is None}
-            _known("tokenizer to be like", tokenizer.like or "", given, where)
+        _check_training(where, name, tokenizer, data)
+
+
+def _check_training(where: str, name: str, tokenizer: TokenizerConfig, data: DataConfig) -> None:
+    _known("corpus", tokenizer.corpus, data.corpora, where)
+    _known("pre_tokenizer", tokenizer.pre_tokenizer, PRE_TOKENIZERS, where)
+    _positive(where, {"sample_bytes": tokenizer.sample_bytes})
+    if tokenizer.vocab_size is None:
+        given = {n: t for n, t in data.tokenizers.items() if t.like is None}
+        _known("tokenizer to be like", tokenizer.like or "", given, where)
+    elif tokenizer.like is not None:
+        raise UserError(
+            f"{where} is to have vocab_size={tokenizer.vocab_size} and the size of {tokenizer.like!r} (`like`)",
+            "set vocab_size=null to take that one's size, or like=null",
+        )
+    else:
+        check_size(tokenizer.vocab_size, name)
+
+
+def _positive(where: str, values: dict[str, float | None]) -> None:
+    for key, value in values.items():
+        if value is not None and value <= 0:
+            raise UserError(f"{where}: {key}={value} makes no sense", "expected: more than 0")
 
 
 def _known(kind: str, name: str, known: Iterable[str], where: str) -> None:

@@ -55,11 +55,18 @@ def read_chunk(path: Path) -> Iterator[tuple[list[str], list[str]]]:
             yield batch.column("id").to_pylist(), batch.column("text").to_pylist()
 
 
+def read_texts(path: Path) -> Iterator[pa.LargeStringArray]:
+    """The texts of one chunk as Arrow has them, a row group at a time; the ids are not read."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROW_GROUP, columns=["text"]):
+            yield batch.column("text")
+
+
 def iter_texts(folder: Path) -> Iterator[str]:
     """All texts of a split, in their order."""
     for path in chunk_paths(folder):
-        for _, texts in read_chunk(path):
-            yield from texts
+        for texts in read_texts(path):
+            yield from texts.to_pylist()
 
 
 class ChunkWriter:
@@ -113,12 +120,19 @@ def _link(path: Path, target: Path) -> None:
         aside.replace(target)
 
 
+def stored_bytes(path: Path) -> int:
+    """Bytes of a chunk's texts before they were compressed, from its footer: four a text more than the texts have."""
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.names.index("text")
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return sum(group.column(column).total_uncompressed_size for group in groups)
+
+
 def measure(folder: Path) -> dict[str, int]:
     """Documents and UTF-8 bytes of a split."""
     documents = size = 0
     for path in chunk_paths(folder):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=["text"]):
-                documents += batch.num_rows
-                size += pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
+        for texts in read_texts(path):
+            documents += len(texts)
+            size += pc.sum(pc.binary_length(texts)).as_py() or 0
     return {"documents": documents, "bytes": size}

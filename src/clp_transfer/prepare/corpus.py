@@ -44,6 +44,7 @@ class Corpus:
         self.seed, self.out, self.work, self.cluster = seed, out, work, cluster
         self.left_out: dict[str, int] = {}
         self.examples: dict[str, list[dict[str, Any]]] = {}
+        self.opened: list[SourceFile] = []  # the files that were read, wholly or in part
 
     def make(self, keep: Callable[[Document], bool] | None = None) -> dict[str, Any]:
         """Do it all; returns the corpus's numbers. Documents for which `keep` is false are no part of it."""
@@ -79,6 +80,7 @@ class Corpus:
         what = f"corpus {self.name}" + ("" if folder == TRAIN else ", validation")
         state = Reading(what, files, sources, clean, parts, self.work / folder, keep, distinct).run()
         self._count(state.left_out)
+        self.opened += files[: state.opened]
         for part in parts:
             self._check(part, state)
         return state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import struct
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -15,8 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from clp_transfer.errors import UserError
 from clp_transfer.files import write_text
 from clp_transfer.prepare.job import WheelConfig
-
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
 
 
 def convert(gguf: Path, out: Path) -> None:
@@ -74,11 +71,3 @@ def write_card(out: Path, name: str, wheel: WheelConfig) -> None:
         f"`{Path(wheel.member).name}` of the wheel `{wheel.package}=={wheel.version}` (sha256 `{wheel.sha256}`),\n"
         "its weights expanded to float32 and otherwise unchanged, converted by `prepare.py` of clp-transfer.\n",
     )
-
-
-def copy_tokenizer(model: Path, out: Path) -> None:
-    """Copy the tokenizer out of a model folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    for pattern in TOKENIZER_FILES:
-        for path in sorted(model.glob(pattern)):
-            shutil.copyfile(path, out / path.name)

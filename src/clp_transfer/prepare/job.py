@@ -179,6 +179,7 @@ class PrepareJob:
     _files: dict[str, tuple[list[SourceFile], list[SourceFile]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self, corpus: str) -> tuple[list[SourceFile], list[SourceFile]]:
         """A corpus's files in their order, and those of its own validation texts; raises UserError for none."""
@@ -192,18 +193,41 @@ class PrepareJob:
         return self._files[corpus]
 
     def plan(self) -> Plan:
-        """The settings and the files that determine the splits, tokenizers and packs."""
+        """The settings and the files that determine the splits, tokenizers and packs.
+
+        Raises UserError for a config that makes no sense, before any file is looked for, and as `files` does.
+        """
+        from clp_transfer.prepare.checks import check, check_cluster
+
+        check(self.data)
+        check_cluster(self.cluster)
         data = asdict(self.data)
         del data["encoder"]  # all give the same ids
-        inputs = {}
-        for name, corpus in self.data.corpora.items():
-            for file in (file for part in self.files(name) for file in part):
-                inputs[f"{name}: {file.name}"] = file.fingerprint
+        inputs: dict[str, str] = {}
+        # First what is quickly looked at: the texts may be many files to read.
+        for corpus in self.data.corpora.values():
             inputs |= _evaluation_texts(corpus.clean.decontaminate)
         for name, tokenizer in self.data.tokenizers.items():
             if tokenizer.path is not None:
-                inputs[f"tokenizer {name}"] = _tokenizer_digest(tokenizer.path)
+                inputs[f"tokenizer {name}"] = self._tokenizer_digest(tokenizer.path)
+        for name in self.data.corpora:
+            contents: dict[str, dict[str, None]] = {}  # of two commits, a file may have two
+            for file in (file for part in self.files(name) for file in part):
+                contents.setdefault(file.name, {})[file.fingerprint] = None
+            inputs |= {f"{name}: {file}": " ".join(found) for file, found in contents.items()}
         return Plan("prepare", self.out, {"data": data, "seed": self.seed}, inputs)
+
+    def _tokenizer_digest(self, path: str) -> str:
+        """The content hash of a tokenizer that is there; as with files, looked at once a job."""
+        if path not in self._digests:
+            from clp_transfer.clp.checkpoint.locate import locate_tokenizer
+            from clp_transfer.clp.checkpoint.tokenizer import FILES
+            from clp_transfer.prepare.packs import tokenizer_file
+
+            folder = locate_tokenizer(path)
+            tokenizer_file(folder)
+            self._digests[path] = digest(folder, *FILES)
+        return self._digests[path]
 
 
 def _evaluation_texts(wanted: list[str]) -> dict[str, str]:
@@ -214,13 +238,6 @@ def _evaluation_texts(wanted: list[str]) -> dict[str, str]:
     from clp_transfer.prepare.clean.decontaminate import evaluation_files
 
     return {f"evaluation: {path}": found for path, found in hash_files(evaluation_files(names)).items()}
-
-
-def _tokenizer_digest(path: str) -> str:
-    from clp_transfer.clp.checkpoint.locate import locate_tokenizer
-    from clp_transfer.clp.checkpoint.tokenizer import FILES
-
-    return digest(locate_tokenizer(path), *FILES)
 
 
 @dataclass(frozen=True)

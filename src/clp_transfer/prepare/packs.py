@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -19,14 +21,15 @@ from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, sha256_file, sha256_json, write_json
 from clp_transfer.packed import TOTALS, PackWriter
 from clp_transfer.prepare.bpe import END_OF_TEXT
-from clp_transfer.prepare.chunks import chunk_paths, read_chunk
+from clp_transfer.prepare.chunks import chunk_paths, read_texts
 from clp_transfer.prepare.encoders import Encoder
 from clp_transfer.prepare.encoders.choose import choose
 from clp_transfer.prepare.words import count_bytes_and_words
 
 # Text encoded at once, and how many such batches are read ahead: enough for the time it takes to load an encoder.
-BATCH_CHARACTERS = 2_000_000
-AHEAD = 8
+BATCH_BYTES = 2_000_000
+AHEAD = 16
+NOTHING = np.zeros(0, np.int64)
 
 T = TypeVar("T")
 
@@ -55,22 +58,45 @@ def open_tokenizer(folder: Path) -> PackTokenizer:
 
     Documents are separated by `<|endoftext|>` where the tokenizer has it, else by its end-of-sequence token:
     a chat model's end-of-sequence closes a turn and says nothing about documents. A text that holds the
-    literal characters of a special token is encoded as plain characters, never as the token.
+    literal characters of a special token is encoded as plain characters, never as the token. Raises UserError where
+    there is no fast tokenizer, or neither of the two tokens.
     """
-    file = folder / "tokenizer.json"
-    backend = Tokenizer.from_file(str(file))
+    file = tokenizer_file(folder)
+    try:
+        backend = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no other
+        raise UserError(f"{file} cannot be read: {error}", "save the tokenizer again, or use another one") from error
     backend.encode_special_tokens = True
     backend.no_truncation()
     backend.no_padding()
     eos_id = backend.token_to_id(END_OF_TEXT)
     if eos_id is None:
-        name = read_json(folder / "tokenizer_config.json").get("eos_token")
-        eos_id = backend.token_to_id(name) if isinstance(name, str) else None
+        eos_id = backend.token_to_id(_end_of_sequence(folder) or "")
     if eos_id is None:
         raise UserError(
             f"{folder} has neither {END_OF_TEXT} nor an end-of-sequence token", "use another model's tokenizer"
         )
     return PackTokenizer(backend, eos_id, sha256_file(file))
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """The file of a fast tokenizer; raises UserError where the folder has none."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise UserError(
+            f"{folder} has no tokenizer.json, which a fast tokenizer has",
+            "load it with transformers' AutoTokenizer and save_pretrained it to another folder, or use another one",
+        )
+    return file
+
+
+def _end_of_sequence(folder: Path) -> str | None:
+    """What the tokenizer's config calls its end-of-sequence token: a string, or an added token with its properties."""
+    config = folder / "tokenizer_config.json"
+    named = read_json(config).get("eos_token") if config.is_file() else None
+    if isinstance(named, dict):
+        named = named.get("content")
+    return named if isinstance(named, str) else None
 
 
 @dataclass(frozen=True)
@@ -123,6 +149,12 @@ def pack(
     return {**info, "encoder": state["encoder"]}
 
 
+def packed_bytes(texts: Path, tokenizer: PackTokenizer, prefix: Path) -> int:
+    """UTF-8 bytes of text that a killed run of the same texts and tokenizer has packed: where `pack` will go on."""
+    record = prefix.with_suffix(".progress.json")
+    return int(_recorded(record, prefix, tokenizer, _key(chunk_paths(texts), tokenizer))["bytes"])
+
+
 def _key(paths: list[Path], tokenizer: PackTokenizer) -> str:
     """What a run that goes on must have in common with the one that was killed."""
     return sha256_json([tokenizer.digest, [(path.name, path.stat().st_size) for path in paths]])
@@ -140,15 +172,20 @@ def _recorded(record: Path, prefix: Path, tokenizer: PackTokenizer, key: str) ->
 def _batches(paths: list[Path]) -> Iterator[Batch]:
     """The texts of all chunks in their order, a few megabytes at a time."""
     for path in paths:
-        texts: list[str] = []
-        left = BATCH_CHARACTERS
-        for text in chain.from_iterable(rows for _, rows in read_chunk(path)):
-            texts.append(text)
-            left -= len(text)
-            if left <= 0:
-                yield Batch(texts, *count_bytes_and_words(texts), last=False)
-                texts, left = [], BATCH_CHARACTERS
-        yield Batch(texts, *count_bytes_and_words(texts), last=True)
+        for texts in chain.from_iterable(map(_pieces, read_texts(path))):
+            yield Batch(texts.to_pylist(), *count_bytes_and_words(texts), last=False)
+        yield Batch([], NOTHING, NOTHING, last=True)
+
+
+def _pieces(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
+    """The same texts, cut where BATCH_BYTES are full."""
+    ends = np.cumsum(pc.binary_length(texts).to_numpy())
+    start = 0
+    while start < len(texts):
+        before = ends[start - 1] if start else 0
+        end = min(int(np.searchsorted(ends, before + BATCH_BYTES)) + 1, len(texts))
+        yield texts.slice(start, end - start)
+        start = end
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -26,7 +26,7 @@ class ReadState:
     """Where reading stands: the file, how many documents its reader has given, and what is written so far.
 
     `left_out` counts what is complete; what the reader of the present file leaves out is counted again when a later run
-    skips to its place.
+    skips to its place. `opened`: how many of the files, which are read in their order, have been looked into.
     """
 
     file: int = 0
@@ -35,6 +35,7 @@ class ReadState:
     bytes: dict[str, int] = field(default_factory=dict)
     chunks: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    opened: int = 0
     finished: bool = False
 
 
@@ -66,6 +67,7 @@ class Reading:
         self.file = folder / "state.json"
         self.state = ReadState(**read_json(self.file)) if self.file.is_file() else ReadState()
         self.left_out = Counter(self.state.left_out)
+        self._taken = 0  # bytes of text that are not in a chunk yet
 
     def run(self) -> ReadState:
         """Read what is left; the state then says what came of it. Raises UserError for files that cannot be read."""
@@ -87,6 +89,7 @@ class Reading:
                         continue
                     seen.add(key)
                 writer.add(document.id, document.text)
+                self._taken = writer.size
                 full = self._is_full(part, writer.size)
                 if writer.size >= CHUNK_BYTES or full:
                     self._flush(part, writer)
@@ -108,6 +111,7 @@ class Reading:
             counts[part.name] = counts.get(part.name, 0) + more
         writer.flush()
         self.state.chunks[part.name] = writer.number
+        self._taken = 0
         self.state.file, self.state.given = self._at
         self._save()
 
@@ -124,12 +128,11 @@ class Reading:
 
     def _documents(self, first: int, skip: int) -> Generator[Document, None, None]:
         """The valid documents from the place on; `_at` is always the place after the last one given."""
-        sizes = [file.size for file in self.files]
-        total = None if None in sizes else sum(size or 0 for size in sizes)
         self._at = (first, skip)
-        with Progress(self.what, total, sum(size or 0 for size in sizes[:first])) as progress:
+        with self._progress(first) as progress:
             for number, file in enumerate(self.files[first:], first):
                 before = progress.done
+                self.state.opened = max(self.state.opened, number + 1)
                 for given, document in enumerate(self._given(file, progress, before), 1):
                     if number == first and given <= skip:
                         continue
@@ -140,7 +143,25 @@ class Reading:
                     if kept is not None:
                         yield kept
                 self._at = (number + 1, 0)
-                progress.to(max(progress.done, before + (file.size or 0)))
+                if self._goal is None:
+                    progress.to(max(progress.done, before + (file.size or 0)))
+
+    @property
+    def _goal(self) -> int | None:
+        """The bytes of text that end the reading; None: the files do."""
+        sizes = [part.size for part in self.parts]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def _progress(self, first: int) -> Progress:
+        """Of the text that is asked for, or, where all is, of the files' stored bytes; from file `first` on."""
+        if self._goal is not None:
+            return Progress(self.what, self._goal, self._text())
+        sizes = [file.size for file in self.files]
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        return Progress(self.what, total, sum(size or 0 for size in sizes[:first]))
+
+    def _text(self) -> int:
+        return sum(self.state.bytes.values()) + self._taken
 
     def _given(self, file: SourceFile, progress: Progress, before: int) -> Iterator[Document]:
         """What a file's reader gives; what it leaves out is counted when it is done with."""
@@ -151,7 +172,8 @@ class Reading:
                 reader = find_reader(source, file.member or file.name)
                 for number, document in enumerate(reader(stream, source, ReadLimits(self.clean.longest), counts)):
                     if number % 256 == 0:
-                        progress.to(max(progress.done, before + stream.position()))
+                        place = before + stream.position() if self._goal is None else self._text()
+                        progress.to(max(progress.done, place))
                     yield document
                 if stream.broken:
                     counts["broken_files"] += 1

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from clp_transfer import manifest
+from clp_transfer.errors import UserError
 from clp_transfer.files import publish, read_json, write_json
 from clp_transfer.prepare.bpe import sample_texts, save_bpe, train_bpe
-from clp_transfer.prepare.checks import check
+from clp_transfer.prepare.clean.executor import Submitted
 from clp_transfer.prepare.corpus import TRAIN, Corpus
 from clp_transfer.prepare.documents import Document, distinct
 from clp_transfer.prepare.domains import is_labelled, take_task, task_statistics
 from clp_transfer.prepare.job import CorpusConfig, DataFolder, PrepareJob, TokenizerConfig, WheelConfig
-from clp_transfer.prepare.packs import PackTokenizer, open_tokenizer, pack
+from clp_transfer.prepare.packs import PackTokenizer, open_tokenizer, pack, packed_bytes
 from clp_transfer.prepare.read import all_documents
 from clp_transfer.prepare.sources import SourceFile
 from clp_transfer.prepare.statistics import compression, overlap_statistics, pack_statistics
@@ -37,11 +38,10 @@ def prepare(job: PrepareJob) -> None:
     Raises UserError for a config that names what there is not, for a folder that another config made, for files that
     cannot be fetched or read, and for a corpus too small for its split, vocabulary or task.
     """
-    check(job.data)
     plan = job.plan()
     if not job.overwrite:
         manifest.refuse_another(plan)
-    with manifest.writing(plan, temporary=WORK) as working:
+    with manifest.writing(plan, temporary=WORK) as working, _remedies_name_overwrite():
         stage = _Stage(job, DataFolder(working))
         for name in job.data.models:
             stage.make_model(name)
@@ -51,6 +51,18 @@ def prepare(job: PrepareJob) -> None:
         for name in job.data.packs:
             stage.make_pack(name, tokenizers)
         stage.finish(tokenizers)
+
+
+@contextmanager
+def _remedies_name_overwrite() -> Iterator[None]:
+    """What has been begun is of the present config: who mends that must also say that it may be replaced."""
+    try:
+        yield
+    except Submitted:  # the same command goes on
+        raise
+    except UserError as error:
+        more = "after a change of the data config, add overwrite=true"
+        raise UserError(error.problem, f"{error.remedy}; {more}" if error.remedy else more) from error
 
 
 class _Stage:
@@ -93,7 +105,8 @@ class _Stage:
                 log.info("corpus %s: %s documents left out: %s", name, f"{count:,}", reason)
             for part in ("train", "validation"):
                 outcome.append(f"{part} {numbers[part]['documents']:,} documents of {numbers[part]['bytes']:,} bytes")
-        return {**numbers, "sources": _origins(files + held_out, config)}
+        # The task is made of all the files' entries.
+        return {**numbers, "sources": _origins([*files, *held_out] if labelled else corpus.opened, config)}
 
     def _make_task(self, name: str) -> int:
         task, config = self.data.domain_task, self.data.corpora[name]
@@ -160,11 +173,13 @@ class _Stage:
     def _make_pack(self, name: str, part: str, tokenizers: dict[str, PackTokenizer]) -> dict[str, Any]:
         config = self.data.packs[name]
         size = read_json(self.work / f"corpus {config.corpus}.json")[part]["bytes"]
-        with self._step(f"pack {name} {part}") as outcome, Progress(f"pack {name} {part}", size) as progress:
+        what, texts = f"pack {name} {part}", self.folder.text(config.corpus, part)
+        tokenizer, prefix = tokenizers[config.tokenizer], self.folder.pack(name, part)
+        with self._step(what) as outcome, Progress(what, size, packed_bytes(texts, tokenizer, prefix)) as progress:
             info = pack(
-                self.folder.text(config.corpus, part),
-                tokenizers[config.tokenizer],
-                self.folder.pack(name, part),
+                texts,
+                tokenizer,
+                prefix,
                 encoder=self.data.encoder,
                 progress=progress.to,
             )
@@ -194,11 +209,19 @@ class _Stage:
 
 
 def _origins(files: list[SourceFile], config: CorpusConfig) -> list[dict[str, str]]:
-    """Which files a corpus was read from: names, fingerprints, licences."""
+    """Which files a corpus was read from: names, fingerprints, the hub's commits, licences."""
     sources = {**config.sources, "validation": config.validation}
     licences = {
         name: source.licence or (source.wheel.licence if source.wheel else "")
         for name, source in sources.items()
         if source is not None
     }
-    return [{"name": f.name, "fingerprint": f.fingerprint, "licence": licences[f.source]} for f in files]
+    return [
+        {
+            "name": file.name,
+            "fingerprint": file.fingerprint,
+            **({"revision": file.revision} if file.revision else {}),
+            "licence": licences[file.source],
+        }
+        for file in files
+    ]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clp_transfer.files import read_json, write_json
-from clp_transfer.prepare.chunks import CHUNK_BYTES, ChunkWriter, chunk_paths, read_chunk
+from clp_transfer.prepare.chunks import CHUNK_BYTES, ChunkWriter, chunk_paths, read_chunk, stored_bytes
 from clp_transfer.progress import Progress
 
 BUCKET_BYTES = 64 << 20
@@ -69,21 +69,22 @@ def shuffle(
     if state.finished:
         return state
     buckets = min(max(1, -(-total_bytes // BUCKET_BYTES)), MOST_BUCKETS)
-    with Progress(f"{what}: dealing", total_bytes) as progress:
-        dealt = [
-            _deal(path, removed.get(number, ()), seed, buckets, out / "buckets" / f"{number:06d}.arrow", progress)
-            for number, path in enumerate(chunk_paths(chunks))
-        ]
+    paths = chunk_paths(chunks)
+    dealt = [out / "buckets" / f"{number:06d}.arrow" for number in range(len(paths))]
+    todo = [number for number, target in enumerate(dealt) if not target.is_file()]
+    size = [stored_bytes(path) for path in paths]
+    with Progress(f"{what}: dealing", sum(size), sum(size) - sum(size[number] for number in todo)) as progress:
+        for number in todo:
+            _deal(paths[number], removed.get(number, ()), seed, buckets, dealt[number])
+            progress.add(size[number])
     with Progress(f"{what}: sorting", total_bytes, sum(state.bytes.values())) as progress:
         _Sorting(dealt, buckets, sizes, out, state, progress).run()
     shutil.rmtree(out / "buckets")
     return state
 
 
-def _deal(path: Path, removed: Collection[int], seed: int, buckets: int, target: Path, progress: Progress) -> Path:
-    """One chunk's texts by bucket: an Arrow file with one batch a bucket."""
-    if target.is_file():
-        return target
+def _deal(path: Path, removed: Collection[int], seed: int, buckets: int, target: Path) -> None:
+    """One chunk's texts by bucket: an Arrow file with one batch a bucket, whole or absent."""
     hands: list[list[tuple[bytes, str, str]]] = [[] for _ in range(buckets)]
     gone, row = set(removed), 0
     for ids, texts in read_chunk(path):
@@ -100,11 +101,9 @@ def _deal(path: Path, removed: Collection[int], seed: int, buckets: int, target:
                 columns = zip(*hand, strict=True) if hand else ((), (), ())
                 arrays = [pa.array(column, kind.type) for column, kind in zip(columns, SCHEMA, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-                progress.add(sum(len(text) for _, _, text in hand))
         file.flush()
         os.fsync(file.fileno())
     aside.replace(target)
-    return target
 
 
 def _bucket(dealt: list[Path], number: int) -> list[tuple[bytes, str, str]]:

@@ -33,10 +33,12 @@ Read = Callable[[int], bytes]
 def split_name(name: str) -> tuple[str, list[str]]:
     """A file's bare name, without folders and compression, and the layers around it, the outermost first.
 
-    `https://host/a/b.jsonl.gz?x=1` gives `b.jsonl` and `[".gz"]`; `c.tgz` gives `c` and `[".gz", ".tar"]`.
+    `https://host/a/b.jsonl.gz?x=1` gives `b.jsonl` and `[".gz"]`; `c.tgz` gives `c` and `[".gz", ".tar"]`. A URL may
+    say the name in its fragment: `https://host/get?id=7#b.jsonl.gz`.
     """
     if "://" in name:
-        name = name.partition("#")[0].partition("?")[0]
+        address, _, fragment = name.partition("#")
+        name = fragment if PurePosixPath(fragment).suffix else address.partition("?")[0]
     bare, layers = PurePosixPath(name.replace("\\", "/").rpartition("!")[2]).name, list[str]()
     while (suffix := PurePosixPath(bare).suffix.lower()) in LAYERS:
         bare, layers = bare[: -len(suffix)], layers + LAYERS[suffix]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clp_transfer.errors import UserError
-from clp_transfer.prepare.clean import removals
+from clp_transfer.prepare.clean import removals, rows
 from clp_transfer.prepare.job import CleanConfig, ClusterConfig
 
 from .conftest import write_corpus
@@ -44,7 +44,8 @@ def test_good_texts_stay_and_bad_ones_are_named(language: str, tmp_path: Path) -
     assert dict(found.rows) == {0: {1: quality, 2: quality, 3: "filter_gopher_repetition", 4: quality}, 1: {}}
     assert found.counts == {quality: 3, "filter_gopher_repetition": 1}
     rules = ["gopher_short_doc", "gopher_too_many_hashes", "gopher_enough_stop_words"]
-    assert found.details[quality] == dict.fromkeys(rules, 1)
+    marks = rows.read([tmp_path / "work/filters"], 0)[quality]
+    assert marks == {rule: [row] for rule, row in zip(rules, (1, 2, 4), strict=True)}
     assert [example["id"] for example in found.examples[quality]] == ["0-1", "0-2", "0-4"]
 
 
@@ -54,7 +55,8 @@ def test_a_filter_that_cuts_lines_leaves_the_text_to_the_next(tmp_path: Path) ->
     chunks = write_corpus(tmp_path / "train", [[text]])
     config = CleanConfig(filters=["c4_quality", "fineweb_quality"])
     found = removals(chunks, config, "de", tmp_path / "work", HERE, None)
-    assert found.details == {"filter_fineweb_quality": {"line_punct_ratio": 1}}
+    assert dict(found.rows) == {0: {0: "filter_fineweb_quality"}}
+    assert rows.read([tmp_path / "work/filters"], 0) == {"filter_fineweb_quality": {"line_punct_ratio": [0]}}
 
 
 def test_unknown_filter_and_missing_datatrove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

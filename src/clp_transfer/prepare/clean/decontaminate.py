@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, write_json
+from clp_transfer.json_strings import json_strings
 from clp_transfer.prepare.chunks import read_chunk
 from clp_transfer.prepare.clean import rows
 from clp_transfer.prepare.clean.ngrams import Hashes, runs, word_hashes
@@ -166,12 +166,4 @@ def _read_lines(path: Path) -> Iterator[str]:
                 row = json.loads(line)
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
                 raise UserError(f"{path}, line {number}, is not JSON: {error}", "mend the line or the file") from error
-            yield from (text for text in _strings(row) if len(text.split()) >= MINIMUM_WORDS)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
+            yield from (text for text in json_strings(row) if len(text.split()) >= MINIMUM_WORDS)

@@ -68,10 +68,10 @@ def steps(chunks: Path, removed: Sequence[Path], work: Path) -> list[Step]:
     ]
 
 
-def collect(chunks: Path, work: Path, results: Path) -> list[dict[str, int]]:
+def collect(chunks: Path, work: Path, results: Path) -> None:
     """Write which rows are near-duplicates: of each cluster, the first text in the corpus's order stays.
 
-    Returns examples, `{"chunk", "row", "kept_chunk", "kept_row"}`.
+    `results/examples.json` then has the first few, `{"chunk", "row", "kept_chunk", "kept_row"}`.
     """
     first = np.empty((0, 2), np.int64)  # of each cluster: chunk and row of its first text, or -1
     examples: list[dict[str, int]] = []
@@ -93,4 +93,3 @@ def collect(chunks: Path, work: Path, results: Path) -> list[dict[str, int]]:
             kept_chunk, kept_row = first[cluster].tolist()
             examples.append({"chunk": chunk, "row": row, "kept_chunk": kept_chunk, "kept_row": kept_row})
     write_json(results / "examples.json", examples)
-    return examples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -44,34 +44,40 @@ def choose(backend: Tokenizer, wanted: str, first_documents: Iterable[str]) -> E
     exact = TokenizersEncoder(backend)
     if wanted == EXACT:
         return exact
-    texts = [
-        *_beginning(first_documents),
-        *hostile_texts(t.content for t in backend.get_added_tokens_decoder().values()),
-    ]
     missing = []
-    for name in FAST if wanted == "auto" else (wanted,):
-        try:
-            return _checked(name, backend, exact, texts)
-        except ImportError as error:
-            missing.append(name)
-            if wanted != "auto":
-                raise UserError(f"encoder={name} is not installed", f"pip install {name}, or encoder=auto") from error
-        except Unfit as error:
-            if wanted != "auto":
-                raise UserError(f"encoder={name}: {error}", "use encoder=auto or encoder=tokenizers") from error
-            log.warning("ENCODER %s IS NOT USED: %s", name, error)
+    with ThreadPoolExecutor(1) as thread:  # meanwhile the first fast one is loaded: both take their time
+        expected = thread.submit(_expected, exact, backend, first_documents)
+        for name in FAST if wanted == "auto" else (wanted,):
+            try:
+                return _checked(name, backend, expected)
+            except ImportError as error:
+                missing.append(name)
+                if wanted != "auto":
+                    raise UserError(
+                        f"encoder={name} is not installed", f"pip install {name}, or encoder=auto"
+                    ) from error
+            except Unfit as error:
+                if wanted != "auto":
+                    raise UserError(f"encoder={name}: {error}", "use encoder=auto or encoder=tokenizers") from error
+                log.warning("ENCODER %s IS NOT USED: %s", name, error)
     if len(missing) == len(FAST):
         log.warning("no fast encoder is installed; %s is ten times slower: pip install 'clp-transfer[fast]'", EXACT)
     return exact
 
 
-def _checked(name: str, backend: Tokenizer, exact: Encoder, texts: list[str]) -> Encoder:
+def _expected(exact: Encoder, backend: Tokenizer, first_documents: Iterable[str]) -> tuple[list[str], Encoded]:
+    """What every fast encoder is checked on, and the ids that it has to give."""
+    added = [token.content for token in backend.get_added_tokens_decoder().values()]
+    texts = [*_beginning(first_documents), *hostile_texts(added)]
+    return texts, exact.encode(texts)
+
+
+def _checked(name: str, backend: Tokenizer, expected: Future[tuple[list[str], Encoded]]) -> Encoder:
     """Load an encoder and compare its ids; raises ImportError, or Unfit with the reason."""
     try:
-        with ThreadPoolExecutor(1) as thread:  # both take their time
-            expected = thread.submit(exact.encode, texts)
-            encoder = FAST[name](backend)
-        problem = difference(encoder, expected.result(), texts)
+        encoder = FAST[name](backend)
+        texts, ids = expected.result()
+        problem = difference(encoder, ids, texts)
     except (ImportError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of Rust code is no Exception

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.bulk import Reader
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, write_json
 from clp_transfer.progress import Progress
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1 << 20
 SAVE_SECONDS = 10.0
 # A file changed so shortly ago may change again within the same tick of its time stamp: it is not remembered.
 SETTLED_NS = 2_000_000_000
@@ -69,8 +69,8 @@ def _remembered(path: Path, known: dict[str, dict[str, Any]]) -> dict[str, Any] 
 
 def _hash(path: Path, progress: Progress) -> dict[str, Any]:
     before, digest = _look(path), hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
+    with Reader(path) as reader:
+        for block in reader.blocks():
             digest.update(block)
             progress.add(len(block))
     if _look(path) != before:

@@ -69,11 +69,12 @@ def hub_files(source: str, config: HubConfig, cache: Path) -> list[SourceFile]:
     return [
         SourceFile(
             source,
-            f"hf://datasets/{config.dataset}@{commit}/{file['path']}",
+            f"hf://datasets/{config.dataset}/{file['path']}",
             file["blob"],
             file["size"],
             None,
             partial(_fetch, config.dataset, commit, file["path"], endpoint, cache),
+            commit,
         )
         for file in listing["files"]
     ]

@@ -12,9 +12,10 @@ class SourceFile:
     """One file, found but perhaps not yet here.
 
     `source`: its source's name in the config. `name`: a path, a URL, a hub path, or `package==version!member`: what is
-    shown and recorded; it ends as the file's name does. `fingerprint`: changes when the content does. `size`: stored
-    bytes, where known. `member`: its name inside the wheel that `fetch` gives. `fetch`: brings the file to the local
-    disk, going on where an earlier attempt stopped, and gives its path; raises UserError where it cannot.
+    shown and recorded; it ends as the file's name does, and is the same for all versions of the file. `fingerprint`:
+    changes when the content does. `size`: stored bytes, where known. `member`: its name inside the wheel that `fetch`
+    gives. `fetch`: brings the file to the local disk and gives its path; raises UserError where it cannot. `revision`:
+    the hub's commit that it is read from, which is recorded, but does not make it another file.
     """
 
     source: str
@@ -23,6 +24,7 @@ class SourceFile:
     size: int | None
     member: str | None
     fetch: Callable[[], Path] = field(compare=False, repr=False)
+    revision: str = ""
 
 
 class NoAnswer(Exception):
