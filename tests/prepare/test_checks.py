@@ -49,6 +49,16 @@ def refused(job: PrepareJob, monkeypatch: pytest.MonkeyPatch, problem: str) -> U
             "subsample_size_mb=1.0 and train_bytes=5 both",
             "null",
         ),
+        (
+            lambda j: vars(j.data.corpora["de"]).update(group="(", split="shuffled"),
+            r"group=\( is no pattern",
+            "re module",
+        ),
+        (
+            lambda j: vars(j.data.corpora["de"]).update(group="^b", split="in_order", train_bytes=9),
+            "group needs split=shuffled",
+            "split",
+        ),
         (lambda j: setattr(j.cluster, "name", "lsf"), "cluster.name 'lsf'", "local, slurm"),
         (lambda j: setattr(j.cluster, "workers", 0), "cluster: workers=0", "more than 0"),
         (lambda j: setattr(j.cluster, "memory_gb_per_cpu", 0), "memory_gb_per_cpu=0", "more than 0"),

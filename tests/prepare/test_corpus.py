@@ -55,6 +55,21 @@ def test_in_order(tmp_path: Path) -> None:
     assert numbers["train"] == {"documents": len(parts["train"]), "bytes": size(parts["train"])}
 
 
+def test_groups_share_no_text(tmp_path: Path) -> None:
+    """A text that two books have is kept once, in the book that came first; no book is in both splits."""
+    documents = [(f"b{i % 12}-{i}", text) for i, text in enumerate(texts(240, 1))]
+    documents += [("b11-900", documents[0][1]), ("b3-901", documents[5][1])]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in documents))
+    sources = {"a": SourceConfig(files=[str(path)])}
+    numbers, parts = make(tmp_path, CorpusConfig(sources, validation_bytes=9_000, group="^b[0-9]+"))
+    book = {text: name.partition("-")[0] for name, text in reversed(documents)}
+    books = {part: {book[text] for text in found} for part, found in parts.items()}
+    assert numbers["left_out"] == {"duplicate": 2}
+    assert not books["train"] & books["validation"] and len(books["train"] | books["validation"]) == 12
+    assert sorted(parts["train"] + parts["validation"]) == sorted(texts(240, 1))
+
+
 def test_shuffled_with_validation_of_its_own(tmp_path: Path) -> None:
     train, validation = texts(100, 1), texts(30, 2)
     config = CorpusConfig({"a": write(tmp_path / "a.jsonl", train)}, validation=write(tmp_path / "v.jsonl", validation))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clp_transfer.errors import UserError
 from clp_transfer.prepare import shuffle as module
 from clp_transfer.prepare.chunks import ChunkWriter, chunk_paths, iter_texts
 from clp_transfer.prepare.shuffle import Sizes, shuffle
@@ -23,10 +24,10 @@ def texts(count: int = 900) -> list[str]:
     return made + draw.choices(made, k=60)
 
 
-def chunked(folder: Path, documents: list[str], per_chunk: int = 100) -> Path:
+def chunked(folder: Path, documents: list[str], per_chunk: int = 100, names: list[str] | None = None) -> Path:
     writer = ChunkWriter(folder)
     for number, text in enumerate(documents):
-        writer.add(f"d{number}", text)
+        writer.add(names[number] if names else f"d{number}", text)
         if len(writer.texts) == per_chunk:
             writer.flush()
     writer.flush()
@@ -134,3 +135,70 @@ def test_killed_after_any_chunk_it_goes_on(tmp_path: Path, monkeypatch, after: i
     assert again == whole and state == whole_state
     for path in chunk_paths(tmp_path / "whole/train"):
         assert path.read_bytes() == (tmp_path / "killed/train" / path.name).read_bytes()
+
+
+PATTERN = "^book[0-9]+"
+
+
+def books() -> tuple[list[str], list[str]]:
+    """Ids and texts of 40 books of 1 to 30 chapters, out of order."""
+    draw = random.Random(3)
+    chapters = [f"book{book}-{part}" for book in range(40) for part in range(draw.randint(1, 30))]
+    draw.shuffle(chapters)
+    return chapters, [f"{name} " + "ü" * draw.randint(1, 60) for name in chapters]
+
+
+def by_group(folder: Path) -> list[str]:
+    return [text.partition("-")[0] for text in iter_texts(folder)]
+
+
+def test_groups_are_held_out_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 3_000)
+    names, documents = books()
+    total = sum(len(text.encode()) for text in documents)
+    chunks = chunked(tmp_path / "chunks", documents, names=names)
+    state = shuffle(chunks, {}, total, Sizes(total // 5, total // 2), SEED, tmp_path / "out", "test", PATTERN)
+    parts = {part: by_group(tmp_path / "out" / part) for part in state.chunks}
+    taken = {part: state.bytes[part] for part in ("validation", "train", "beyond")}
+    assert sum(taken.values()) == total and all(taken.values())
+    expected = sorted(
+        {name.partition("-")[0] for name in names}, key=lambda b: hashlib.sha256(f"{SEED}\n{b}".encode()).digest()
+    )
+    size = {book: sum(len(t.encode()) for t in documents if t.startswith(f"{book}-")) for book in expected}
+    bounds = {"validation": total // 5, "train": total // 2}
+    for part, limit in bounds.items():
+        held: list[str] = []
+        while sum(size[book] for book in held) < limit:
+            held.append(expected.pop(0))
+        assert list(dict.fromkeys(parts[part])) == held  # whole books, in the order of their hashes, the last one too
+        assert len(parts[part]) == sum(name.partition("-")[0] in held for name in names)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 7])
+def test_groups_after_a_kill(tmp_path: Path, monkeypatch, after: int) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 2_000)
+    names, documents = books()
+    total = sum(len(text.encode()) for text in documents)
+    arguments = (total, Sizes(total // 5, total // 2), SEED)
+    chunks = chunked(tmp_path / "chunks", documents, names=names)
+    whole = shuffle(chunks, {}, *arguments, tmp_path / "whole", "test", PATTERN)
+    flush, written = ChunkWriter.flush, []
+
+    def dying(self: ChunkWriter) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(flush(self))
+
+    monkeypatch.setattr(ChunkWriter, "flush", dying)
+    with pytest.raises(KeyboardInterrupt):
+        shuffle(chunks, {}, *arguments, tmp_path / "killed", "test", PATTERN)
+    monkeypatch.setattr(ChunkWriter, "flush", flush)
+    assert shuffle(chunks, {}, *arguments, tmp_path / "killed", "test", PATTERN) == whole
+    for part in ("validation", "train"):
+        assert list(iter_texts(tmp_path / "killed" / part)) == list(iter_texts(tmp_path / "whole" / part))
+
+
+def test_an_id_without_a_group_is_named(tmp_path: Path) -> None:
+    chunks = chunked(tmp_path / "chunks", ["one", "two"], names=["book1-1", "page7"])
+    with pytest.raises(UserError, match="page7"):
+        shuffle(chunks, {}, 6, Sizes(3, None), SEED, tmp_path / "out", "test", PATTERN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from clp_transfer.errors import UserError
@@ -59,8 +60,20 @@ def _check_corpus(where: str, corpus: CorpusConfig) -> None:
             _known("reader", source.reader, READERS, where)
     for key, choices in CHOICES.items():
         _known(key, getattr(corpus, key), choices, where)
+    _check_group(where, corpus)
     _check_sizes(where, corpus)
     _check_clean(where, corpus.clean)
+
+
+def _check_group(where: str, corpus: CorpusConfig) -> None:
+    if corpus.group and corpus.split != "shuffled":
+        raise UserError(
+            f"{where}: group needs split=shuffled, and split is {corpus.split}", "set group='' or the split"
+        )
+    try:
+        re.compile(corpus.group)
+    except re.error as error:
+        raise UserError(f"{where}: group={corpus.group} is no pattern: {error}", "see Python's re module") from error
 
 
 def _check_sizes(where: str, corpus: CorpusConfig) -> None:

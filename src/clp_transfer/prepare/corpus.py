@@ -76,7 +76,8 @@ class Corpus:
     ) -> ReadState:
         config, clean = self.config, self.config.clean
         sources = {**config.sources, **({VALIDATION: config.validation} if config.validation else {})}
-        distinct = clean.exact and (config.split != "shuffled" or folder == VALIDATION)
+        # Shuffling meets equal texts itself, unless they are in different groups.
+        distinct = clean.exact and (config.split != "shuffled" or bool(config.group) or folder == VALIDATION)
         what = f"corpus {self.name}" + ("" if folder == TRAIN else ", validation")
         state = Reading(what, files, sources, clean, parts, self.work / folder, keep, distinct).run()
         self._count(state.left_out)
@@ -103,9 +104,8 @@ class Corpus:
         if self.held_out:
             sizes = replace(sizes, validation=0)
         folder = self.work / "shuffled"
-        done = shuffle(
-            self.work / TRAIN / TRAIN, removed, state.bytes[TRAIN], sizes, self.seed, folder, f"corpus {self.name}"
-        )
+        chunks, what = self.work / TRAIN / TRAIN, f"corpus {self.name}"
+        done = shuffle(chunks, removed, state.bytes[TRAIN], sizes, self.seed, folder, what, self.config.group)
         self._count({"duplicate": done.duplicates, "beyond_train_bytes": done.documents.get("beyond", 0)})
         taken, total = done.bytes.get(VALIDATION, 0), sum(done.bytes.values())
         documents = sum(done.documents.values())

@@ -85,12 +85,14 @@ class CorpusConfig:
     `split`: `shuffled` puts the texts in the order of their hashes, the first `validation_bytes` are held out;
     `in_order` takes `train_bytes` from the beginning, then `validation_bytes` (the split of WECHSEL and of the paper).
     `subsample_size_mb` sets both: so many MiB, and a tenth of it. `validation`: held-out texts of their own instead.
-    `language`: empty: the corpus's name.
+    `group`: a pattern whose match in a document's id names what it belongs to (a book, a session): groups are held out
+    whole; with `shuffled` only. `language`: empty: the corpus's name.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     language: str = ""
     split: str = "shuffled"
+    group: str = ""
     validation_bytes: int = 300_000
     train_bytes: int | None = None
     subsample_size_mb: float | None = None
@@ -203,6 +205,9 @@ class PrepareJob:
         check_cluster(self.cluster)
         data = asdict(self.data)
         del data["encoder"]  # all give the same ids
+        for corpus in data["corpora"].values():
+            if not corpus["group"]:
+                del corpus["group"]  # so that data from before there were groups stay what they are
         inputs: dict[str, str] = {}
         # First what is quickly looked at: the texts may be many files to read.
         for corpus in self.data.corpora.values():
