@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune results clean
+.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune results demo clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,11 @@ tune: setup ## Find every arm's peak rate: the same three values, a short run ea
 
 results: setup ## Keep an experiment's numbers in results/ and rebuild the README's table
 	@$(BIN)/python -m clp_transfer.report.publish outputs/$(EXPERIMENT)/report results/$(EXPERIMENT)
+
+demo: setup ## Compare what models write on a local page: ARGS='--port 7861' or ARGS='--model a=folder --model b=folder'
+	@$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("gradio"))' || \
+	    { echo "Installing the demo's library (once)"; $(BIN)/python -m pip install --quiet --editable '.[demo]'; }
+	@$(BIN)/python scripts/demo.py outputs/$(EXPERIMENT) $(ARGS)
 
 clean: ## Remove results (fetched files and .venv stay)
 	rm -rf outputs

@@ -33,7 +33,7 @@ class Folders:
         return path
 
     def arm(self, name: str, points: list[tuple[int, float]], seed: int = 1, **parts: Any) -> ArmRun:
-        """One arm; `points` are (tokens, bits per byte). Parts: tasks, samples, warnings, flops_per_token."""
+        """One arm; `points` are (tokens, bits per byte). Parts: tasks, samples, texts, warnings, flops_per_token."""
         base = f"{name}-{seed}"
         records = [record(tokens, bits) for tokens, bits in points]
         lines = [{"kind": "train", "step": 0, "tokens": 0, "loss": 9.0}, *records]
@@ -50,7 +50,7 @@ class Folders:
         transfer = {"method": parts.get("method", name), "warnings": parts.get("warnings", []), "seconds": 1.0}
         self.write(f"{base}/init/transfer.json", transfer)
         evaluation = {"perplexity": {**records[-1], "bytes": 100}}
-        evaluation |= {key: parts[key] for key in ("tasks", "samples") if key in parts}
+        evaluation |= {key: parts[key] for key in ("tasks", "samples", "texts") if key in parts}
         self.write(f"{base}/evaluation/results.json", evaluation)
         folder = self.root / base
         run = ArmRun(name, seed, folder / "run", folder / "init", folder / "evaluation")
@@ -72,6 +72,57 @@ class Folders:
             "ingredients": self.ingredients, "step0": self.step0, "config": {"seed": 1, "note": "ein & zwei"},
         }  # fmt: skip
         return ReportJob(**{**values, **changes})
+
+
+class Outputs:
+    """An experiment's folder as the stages leave it, manifests included, with made-up numbers."""
+
+    def __init__(self, root: Path, tokenizer: str = "t", text: str = "v") -> None:
+        self.root = root
+        self.tokenizer, self.text = tokenizer, text
+        self.stage("data", {"statistics.json": statistics()})
+
+    def stage(self, name: str, files: dict[str, Any], **manifest: Any) -> Path:
+        """A finished folder; values that are no text are written as JSON."""
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        listed = {}
+        for file, value in files.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            (folder / file).write_text(text, encoding="utf-8")
+            listed[file] = {"bytes": len(text.encode()), "sha256": f"{hash(text):x}"}
+        whole = {"stage": "x", "key": name, "settings": {}, "inputs": {}, "files": listed, "seconds": 1.0}
+        (folder / "manifest.json").write_text(json.dumps({**whole, **manifest}), encoding="utf-8")
+        return folder
+
+    def arm(self, name: str, points: list[tuple[int, float]], **parts: Any) -> None:
+        """A run called `<method>-seed<n>[,variant]`. Parts: settings, tasks, samples, texts, final, evaluated."""
+        plain = name.partition(",")[0]
+        method = plain.rpartition("-seed")[0]
+        records = [record(tokens, bits) for tokens, bits in points]
+        per_token = parts.get("flops_per_token", 10.0)
+        summary = {
+            "name": name, "parameters": 1000, "tokens": points[-1][0], "flops": per_token * points[-1][0],
+            "flops_per_token": per_token, "seconds": 60.0, "lr": 0.002,
+        }  # fmt: skip
+        inputs = {"train": f"train {self.tokenizer}", "validation": f"{self.text} {self.tokenizer}"}
+        lines = "".join(json.dumps(line) + "\n" for line in records)
+        settings = {"optim": {"lr": 0.002}, "seed": int(plain.rpartition("-seed")[2])} | parts.get("settings", {})
+        self.stage(
+            f"runs/{name}", {"metrics.jsonl": lines, "summary.json": summary},
+            settings=settings, inputs={**inputs, "tokenizer": self.tokenizer},
+        )  # fmt: skip
+        self.stage(f"init/{plain}", {"transfer.json": {"method": method, "warnings": []}})
+        size = 100 * len(self.text)
+        final = {**records[-1], "bytes": size, "words": size // 5, "documents": 3, "window": 128}
+        evaluation = {"perplexity": {**final, **parts.get("final", {})}}
+        evaluation |= {key: parts[key] for key in ("tasks", "samples", "texts") if key in parts}
+        if parts.get("evaluated", True):
+            self.stage(f"evaluations/{name}", {"results.json": evaluation})
+
+    def helper(self, flops: float) -> None:
+        summary = {"tokens": 500, "flops": flops, "seconds": 30.0}
+        self.stage("runs/helper", {"metrics.jsonl": "", "summary.json": summary})
 
 
 def record(tokens: int, bits: float) -> dict[str, Any]:
@@ -125,3 +176,16 @@ def full(folders: Folders) -> Folders:
     bits = {"own_tokenizer": 2.38, "ridge": 2.59, "clp": 13.9}
     folders.source_at_step0("smollm2", bits, {"clp": ["7 tokens are ill-conditioned"]})
     return folders
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Callable[..., Outputs]:
+    """Makes experiments' folders below `outputs/`."""
+    return lambda name, **kind: Outputs(tmp_path / "outputs" / name, **kind)
+
+
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Reports without their figures, which take most of the time, for tests of everything else."""
+    names = ("perplexity", "word_perplexity", "byte_perplexity", "nats", "bits", "paper")
+    monkeypatch.setattr("clp_transfer.report.run.draw", lambda results, folder: dict.fromkeys(names, "<svg></svg>"))

@@ -79,6 +79,12 @@ def test_no_outside_requests_and_no_script(page) -> None:
     assert not re.search(r"url\((?!#)|@import", page)
 
 
+def test_a_policy_forbids_every_request(page) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None and policy[1].startswith("default-src 'none'")
+    assert "script-src" not in policy[1] and "http" not in policy[1]
+
+
 def test_text_is_escaped(page) -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "ein &amp; zwei" in page
@@ -103,6 +109,7 @@ def test_has_every_arms_numbers_and_warnings(page) -> None:
         "CC BY-SA 4.0",
     ):
         assert shown in text, shown
+    assert "one seed, no interval" in text
     assert "7 tokens are ill-conditioned" in text
     assert "the denominator is almost 0" in text
     assert text.count("not distinguishable from chance") == 2
@@ -111,11 +118,12 @@ def test_has_every_arms_numbers_and_warnings(page) -> None:
 def test_figures_are_written_and_inlined(full) -> None:
     report(full.job())
     folder = full.root / "report/figures"
-    for name in ("perplexity", "paper", "bits", "saved", "step0-smollm2"):
+    units = ("perplexity", "word_perplexity", "byte_perplexity", "nats", "bits")
+    for name in (*units, "paper", "saved", "step0-smollm2"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / f"{name}.svg").read_text()
     html = (full.root / "report/index.html").read_text()
-    assert html.count("<svg") == 5
+    assert html.count("<svg") == 8
     assert "var(--arm-ridge)" in html
 
 

@@ -10,7 +10,7 @@ import pytest
 from clp_transfer.errors import UserError
 from clp_transfer.report.assemble import assemble
 from clp_transfer.report.collect import collect
-from clp_transfer.report.run import report
+from clp_transfer.report.run import report, stands
 
 
 def results_of(job):
@@ -24,12 +24,12 @@ def strict(path):
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def test_fixed_keys(full) -> None:
+def test_fixed_keys(full, no_figures) -> None:
     returned = report(full.job())
     results = strict(full.root / "report/results.json")
     assert results == json.loads(json.dumps(returned))
     assert results["arms"]["ridge"]["curve"][1]["tokens"] == 100
-    keys = {"tokens", "nats_per_token", "token_perplexity", "word_perplexity", "bits_per_byte"}
+    keys = {"tokens", "nats_per_token", "token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"}
     assert all(set(p) == keys for arm in results["arms"].values() for p in arm["curve"])
     saved = results["tokens_saved"]["ridge"]
     assert saved["saved"] == pytest.approx(0.8)
@@ -94,22 +94,72 @@ def test_a_step_validated_twice_counts_once(folders) -> None:
     assert [p["bits_per_byte"] for p in results_of(folders.job())["arms"]["scratch"]["curve"]] == [3.0, 1.9]
 
 
-def test_broken_inputs_name_the_file(full) -> None:
-    metrics = full.arms[1].run / "metrics.jsonl"
-    metrics.write_text('{"kind": "validation"\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1"):
-        report(full.job())
-    assert not (full.root / "report").exists()
-    metrics.write_text('{"kind": "train"}\n')
-    with pytest.raises(UserError, match="no validation record"):
-        report(full.job())
+def test_what_the_stage_did_not_record_is_worked_out(full) -> None:
+    first = results_of(full.job())["arms"]["scratch"]["curve"][0]
+    assert first["bits_per_byte"] == 3.0
+    assert first["byte_perplexity"] == pytest.approx(8.0)
 
 
-def test_missing_folder_and_double_arm_are_refused(full) -> None:
+def test_flops_saved_by_hand(full) -> None:
+    saved = results_of(full.job())["tokens_saved"]["ridge"]
+    # 200 of 1000 tokens at 10 FLOPs each.
+    assert (saved["arm_flops"], saved["scratch_flops"]) == (pytest.approx(2000), pytest.approx(10_000))
+    assert saved["saved_flops"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [('{"kind": "validation"\n', "line 1 is not JSON"), ('{"kind": "train"}\n', "no validation record")],
+)
+def test_a_broken_run_is_told_and_does_not_lose_the_others(full, no_figures, lines, reason) -> None:
+    (full.arms[1].run / "metrics.jsonl").write_text(lines)
+    results = report(full.job())
+    assert set(results["arms"]) == {"scratch", "clp"}
+    assert [row["run"] for row in results["left_out"]] == ["ridge, seed 1"]
+    assert "metrics.jsonl" in results["left_out"][0]["reason"] and reason in results["left_out"][0]["reason"]
+    page = (full.root / "report/index.html").read_text()
+    assert reason in page and "<strong>ridge, seed 1</strong>" in page
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "no JSON", '{"tokens": "many", "flops": 1}'])
+def test_a_broken_summary_loses_one_run_only(full, no_figures, content) -> None:
+    (full.arms[1].run / "summary.json").write_text(content)
+    results = report(full.job())
+    assert set(results["arms"]) == {"scratch", "clp"}
+    assert "summary.json" in results["left_out"][0]["reason"]
+
+
+def test_a_run_without_an_evaluation_keeps_its_curve(full, no_figures) -> None:
+    (full.arms[1].evaluation / "results.json").unlink()
+    results = report(full.job())
+    assert results["arms"]["ridge"]["final"] == {}
+    assert results["tokens_saved"]["ridge"]["saved"] == pytest.approx(0.8)
+    assert "not evaluated" in results["left_out"][0]["reason"]
+
+
+def test_a_report_is_made_again_when_a_missing_run_is_there(full, no_figures) -> None:
+    ridge = full.arms[1].run
+    ridge.rename(ridge.with_name("away"))
+    report(full.job())
+    assert stands(full.job())
+    ridge.with_name("away").rename(ridge)
+    assert not stands(full.job())
+
+
+def test_no_arm_or_a_double_one_is_refused(full, no_figures) -> None:
     with pytest.raises(UserError, match="listed twice"):
         report(full.job(arms=[*full.arms, full.arms[0]]))
     with pytest.raises(UserError, match="no arms"):
         report(full.job(arms=[]))
-    full.step0["gone"] = full.root / "gone"
-    with pytest.raises(UserError, match="gone"):
+    for arm in full.arms:
+        (arm.run / "summary.json").unlink()
+    with pytest.raises(UserError, match=r"(?s)no arm can be read.*summary\.json does not exist"):
         report(full.job())
+    assert not (full.root / "report").exists()
+
+
+def test_a_folder_of_something_else_is_not_replaced(full) -> None:
+    full.write("thesis/chapter.json", "mine")
+    with pytest.raises(UserError, match="no report"):
+        report(full.job("thesis"))
+    assert (full.root / "thesis/chapter.json").exists()

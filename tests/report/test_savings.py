@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from clp_transfer.report.collect import Arm
 from clp_transfer.report.paper import paper
+from clp_transfer.report.records import Arm
 from clp_transfer.report.savings import tokens_at, tokens_saved
 
 

@@ -7,31 +7,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from clp_transfer.manifest import provenance
-from clp_transfer.report.collect import Arm, Collected
+from clp_transfer.report.ablations import ablations
+from clp_transfer.report.comparability import cautions
 from clp_transfer.report.cost import cost
-from clp_transfer.report.job import ReportJob
+from clp_transfer.report.job import ReportJob, ingredient
 from clp_transfer.report.paper import paper
+from clp_transfer.report.records import Arm, Collected
 from clp_transfer.report.savings import tokens_saved
-from clp_transfer.report.seeds import curve_intervals, interval, mean, mean_curve, mean_record
+from clp_transfer.report.seeds import curve_intervals, interval, mean, mean_curve
 from clp_transfer.report.tasks import tasks
+from clp_transfer.report.texts import merged, texts
 
 
 def assemble(job: ReportJob, collected: Collected) -> dict[str, Any]:
     """The results: JSON values only; a number that is not finite becomes null."""
-    names = list(dict.fromkeys(arm.name for arm in collected.arms))
-    statistics = collected.statistics
+    arms = [arm for arm in collected.arms if not arm.variant]
+    names = list(dict.fromkeys(arm.name for arm in arms))
+    helpers = helper_flops(collected)
     results = {
         "name": job.name,
-        "seeds": sorted({arm.seed for arm in collected.arms}),
-        "arms": {name: _arm([a for a in collected.arms if a.name == name]) for name in names},
-        "tokens_saved": tokens_saved(collected.arms, helper_flops(collected)),
+        "experiments": [name for name in dict.fromkeys(arm.experiment for arm in arms) if name],
+        "seeds": sorted({arm.seed for arm in arms}),
+        "arms": {name: _arm([a for a in arms if a.name == name]) for name in names},
+        "tokens_saved": tokens_saved(arms, helpers),
+        "helper_flops": helpers,
+        "cautions": cautions(arms),
+        "left_out": collected.lost,
+        "ablations": ablations(collected.arms),
         "step0": {source: record["bits_per_byte"] for source, record in collected.step0.items()},
         "step0_details": {
             source: {key: value for key, value in record.items() if key != "bits_per_byte"}
             for source, record in collected.step0.items()
         },
-        "tasks": tasks(collected.arms),
-        "statistics": statistics,
+        "tasks": tasks(arms),
+        "texts": texts(arms),
+        "statistics": collected.statistics,
         "cost": cost(collected),
         "paper": paper(),
         "config": job.config,
@@ -40,10 +50,13 @@ def assemble(job: ReportJob, collected: Collected) -> dict[str, Any]:
     return finite(results)
 
 
-def helper_flops(collected: Collected) -> float | None:
-    """FLOPs of training the helper; None where the job has no run for it (a model the user brought)."""
-    flops = collected.ingredients.get("helper", {}).get("flops")
-    return None if flops is None else float(flops)
+def helper_flops(collected: Collected) -> dict[str, float | None]:
+    """FLOPs of training the helper, by experiment; None where there is no run for it (a model the user brought)."""
+    found = {}
+    for experiment in dict.fromkeys(arm.experiment for arm in collected.arms):
+        flops = collected.ingredients.get(ingredient(experiment, "helper"), {}).get("flops")
+        found[experiment] = None if flops is None else float(flops)
+    return found
 
 
 def _arm(runs: Sequence[Arm]) -> dict[str, Any]:
@@ -54,6 +67,8 @@ def _arm(runs: Sequence[Arm]) -> dict[str, Any]:
     first = runs[0]
     return {
         "method": first.method,
+        "experiment": first.experiment,
+        "base": first.base or first.name,
         "lr": first.summary.get("lr"),
         "parameters": first.summary.get("parameters"),
         "tokens": mean([run.summary["tokens"] for run in runs]),
@@ -61,7 +76,7 @@ def _arm(runs: Sequence[Arm]) -> dict[str, Any]:
         "flops_per_token": first.summary.get("flops_per_token"),
         "curve": mean_curve(curves),
         "intervals": curve_intervals(curves),
-        "final": mean_record(finals),
+        "final": merged(finals),
         "final_bits_per_byte_interval": interval(bits),
         "transfer": first.transfer,
         "samples": first.evaluation.get("samples", []),

@@ -24,7 +24,7 @@ def saved_figure(results: dict[str, Any]) -> Figure | None:
         return None
     order = sorted(saved, key=lambda name: -_rank(saved[name]["saved"]))
     palette = colours(results["arms"])
-    figure, axes = _rows(len(order), above=0.7)
+    figure, axes = _rows(order, above=0.7)
     lows = [0.0]
     for row, name in enumerate(order):
         lows += _saved_row(axes, row, saved[name], palette[name].light)
@@ -47,10 +47,12 @@ def _saved_row(axes: Axes, row: int, record: dict[str, Any], shade: str) -> list
         axes.barh(row, max(bar, FLOOR), height=0.5, color=shade, zorder=3)
         _whisker(axes, row, record["intervals"].get("saved"))
     text = percent(bar) if bar is not None else "not reached"
-    axes.text(1.02, row, text, transform=beside, va="center", fontsize=9, color=INK.light)
+    axes.text(_right(axes, 0.013), row, text, transform=beside, va="center", fontsize=9, color=INK.light)
     if flops is not None:
         axes.plot([max(flops, FLOOR)], [row], "D", ms=6, color=CARD.light, mec=INK.light, mew=1.2, zorder=5)
-        axes.text(1.16, row, f"◇ {percent(flops)}", transform=beside, va="center", fontsize=9, color=MUTED.light)
+        axes.text(
+            _right(axes, 0.1), row, f"◇ {percent(flops)}", transform=beside, va="center", fontsize=9, color=MUTED.light
+        )
     return [max(value, FLOOR) for value in (bar, flops) if value is not None]
 
 
@@ -63,13 +65,14 @@ def step0_figure(bits: dict[str, float | None]) -> Figure | None:
     own = bits.get(OWN)
     limit = cut([*known.values(), *([own] if own is not None else [])])
     palette = colours(bits)
-    figure, axes = _rows(len(order))
+    figure, axes = _rows(order)
+    beside = axes.get_yaxis_transform()
     for row, name in enumerate(order):
         value, colour = known[name], palette[name].light
         axes.barh(row, min(value, limit), height=0.56, color=colour, zorder=3)
         if value > limit:
             _break(axes, row, limit)
-        axes.text(1.02, row, number(value), transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+        axes.text(_right(axes, 0.013), row, number(value), transform=beside, va="center", fontsize=9)
     _names(axes, order, [palette[name].light for name in order])
     axes.set_xlim(0, limit)
     if own is not None:
@@ -95,15 +98,22 @@ def _rank(value: float | None) -> float:
     return float("-inf") if value is None else value
 
 
-def _rows(rows: int, above: float = 1.0) -> tuple[Figure, Axes]:
+def _rows(names: Sequence[str], above: float = 1.0) -> tuple[Figure, Axes]:
     figure, axes = blank()
-    axes.set_position((0.16, 0.08, 0.63, 0.82))
+    # Long names (`experiment/arm`) need more than the usual margin.
+    start = min(0.4, max(0.16, 0.0165 * max(len(name) for name in names) + 0.02))
+    axes.set_position((start, 0.08, 0.79 - start, 0.82))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=GRID.light, linewidth=0.7)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
-    axes.set_ylim(rows - 0.4, -above)
+    axes.set_ylim(len(names) - 0.4, -above)
     return figure, axes
+
+
+def _right(axes: Axes, share: float) -> float:
+    """So much of the figure's width right of the axes, in the axes' own coordinates."""
+    return 1 + share / float(axes.get_position().width)
 
 
 def _names(axes: Axes, names: list[str], shades: list[str]) -> None:

@@ -43,6 +43,13 @@ def blank(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def make_room(axes: Axes, labels: list[str]) -> None:
+    """Narrow the axes where the labels right of them would not fit beside; 8.5 point text."""
+    widest = max((len(label) for label in labels), default=0) * 0.0152 + 0.03
+    box = axes.get_position()
+    axes.set_position((box.x0, box.y0, min(box.width, max(0.4, 1 - box.x0 - widest)), box.height))
+
+
 def title(figure: Figure, text: str) -> None:
     """What is drawn, at the figure's top left."""
     figure.text(0.0, 0.975, text, fontsize=9, color=MUTED.light, va="center")

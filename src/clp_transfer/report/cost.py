@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clp_transfer.report.collect import Arm, Collected
+from clp_transfer.report.records import Arm, Collected
 
 Row = dict[str, Any]
 
@@ -20,7 +20,8 @@ def cost(collected: Collected) -> dict[str, Any]:
     for name, summary in collected.ingredients.items():
         if summary:
             rows.append(_trained(f"train the {name}", [summary]))
-    rows.append(_row("initialise the arms", len(arms), _part(arms, "init")))
+    plain = [arm for arm in arms if not arm.variant]  # a sweep trains from what is there
+    rows.append(_row("initialise the arms", len(plain), _part(plain, "init")))
     rows.append(_trained("train the arms", [arm.summary for arm in arms]))
     rows.append(_row("evaluate the arms", len(arms), _part(arms, "evaluation")))
     if collected.step0:

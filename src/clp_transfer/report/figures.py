@@ -13,14 +13,14 @@ from clp_transfer.report.canvas import styled, write
 def draw(results: dict[str, Any], folder: Path) -> dict[str, str]:
     """Write every figure below `folder`; returns SVG by figure name (see `canvas.inlined`).
 
-    Names: `perplexity`, `paper`, `bits`, `saved` and `step0-<source>`; one with nothing to show is left out.
+    Names: `perplexity`, `word_perplexity`, `byte_perplexity`, `nats`, `bits` (the curves in every unit), `paper`,
+    `saved` and `step0-<source>`; one with nothing to show is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with styled():
         figures = {
-            "perplexity": curves.perplexity_figure(results),
+            **curves.unit_figures(results),
             "paper": curves.paper_figure(results["paper"]),
-            "bits": curves.bits_figure(results),
             "saved": bars.saved_figure(results),
         }
         for source, bits in results["step0"].items():

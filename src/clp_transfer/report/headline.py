@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clp_transfer.report.savings import REFERENCE
+from clp_transfer.report.savings import references
 from clp_transfer.report.words import between, count, listed, number, percent
 
 PAPER_METHOD = "clp"
@@ -13,7 +13,7 @@ CHANCE = 0.005
 
 def headline(results: dict[str, Any]) -> str:
     """One sentence: which arm gets to scratch's final loss with the fewest tokens, or that none does."""
-    if REFERENCE not in results["arms"]:
+    if not references(results):
         return "No arm was trained from scratch, so tokens saved cannot be computed."
     saved = results["tokens_saved"]
     if not saved:
@@ -45,14 +45,14 @@ def lead(results: dict[str, Any]) -> list[str]:
     saved = results["tokens_saved"]
     if best is not None and saved[best]["saved"] > 0:
         sentences.append(_best(best, saved[best]))
-    if PAPER_METHOD in saved and best != PAPER_METHOD:
-        sentences.append(f"The paper's own formula, {PAPER_METHOD}, {_outcome(saved[PAPER_METHOD])}.")
-    elif PAPER_METHOD in saved and saved[PAPER_METHOD]["saved"] > 0:
+    papers = [name for name in saved if results["arms"][name].get("base", name) == PAPER_METHOD]
+    if best in papers and saved[best]["saved"] > 0:
         sentences.append("It is the paper's own formula.")
-    never = [name for name, r in saved.items() if not r["reached"] and name != PAPER_METHOD]
+    sentences += [f"The paper's own formula, {n}, {_outcome(saved[n])}." for n in papers if n != best]
+    never = [name for name, r in saved.items() if not r["reached"] and name not in papers]
     if never and best is not None:
         sentences.append(f"{listed(never)} {'does' if len(never) == 1 else 'do'} not get there.")
-    if saved and len(results["seeds"]) == 1:
+    if saved and all(len(arm["seeds"]) == 1 for arm in results["arms"].values()):
         sentences.append("Each arm ran with one seed, so no interval can be given.")
     return sentences
 
@@ -101,10 +101,19 @@ def step0_sentence(source: str, bits: dict[str, float | None]) -> str:
 
 
 def task_sentence(task: dict[str, Any], arms: list[str]) -> str:
-    """Which arms a zero-shot task tells apart from chance."""
-    able = [name for name in arms if name in task and task[name]["distinguishable"]]
+    """Which arms a zero-shot task tells apart from chance; of a task that measures perplexity, what it shows."""
+    measured = [name for name in arms if task.get(name, {}).get("distinguishable") is not None]
+    if not measured:
+        if any("bits_per_byte" in task.get(name, {}) or "word_perplexity" in task.get(name, {}) for name in arms):
+            return "Perplexity of the task's texts; lower is better."
+        if all("error" in task.get(name, {"error": ""}) for name in arms):
+            return "No arm could be measured on this task."
+        return "There is no baseline here to tell the arms from chance."
+    able = [name for name in measured if task[name]["distinguishable"]]
     if not able:
         return "No arm can be told apart from guessing here, so this table ranks nothing."
+    if len(able) == len(measured):
+        return "Every arm does better than guessing by more than the sampling error."
     verb = "does" if len(able) == 1 else "do"
     return f"Only {listed(able)} {verb} better than guessing by more than the sampling error."
 

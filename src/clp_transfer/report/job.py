@@ -6,23 +6,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.errors import UserError
 from clp_transfer.manifest import Plan, digest
 
 
 @dataclass
 class ArmRun:
-    """One trained arm with one seed: its run, its initialisation and its evaluation folders."""
+    """One trained arm with one seed: its run, its initialisation and its evaluation folders.
+
+    `arm` is its name in the comparison. Where runs of several experiments are merged: the `experiment` it comes from,
+    and its name there, `base` (empty: the same). `variant`: what a sweep added to the run's name.
+    """
 
     arm: str
     seed: int
     run: Path
     init: Path
     evaluation: Path
+    experiment: str = ""
+    base: str = ""
+    variant: str = ""
 
 
 @dataclass
 class ReportJob:
-    """Everything that the page shows; `ingredients` are the runs that the arms needed (source, helper)."""
+    """Everything that the page shows; `ingredients` are the runs that the arms needed (source, helper).
+
+    Of a merge, `ingredients` and `more_data` name the experiment as well (`mini/helper`, see `ingredient`). `lost`:
+    runs that were found but are not finished, {"run", "reason"} each. `kept`: the results.json of earlier reports, by
+    experiment. `apart`: arms are called by experiment and name (`mini/ridge`).
+    """
 
     name: str
     out: Path
@@ -31,16 +44,39 @@ class ReportJob:
     ingredients: dict[str, Path] = field(default_factory=dict)
     step0: dict[str, Path] = field(default_factory=dict)
     config: dict[str, object] = field(default_factory=dict)
+    more_data: dict[str, Path] = field(default_factory=dict)
+    lost: list[dict[str, str]] = field(default_factory=list)
+    kept: dict[str, Path] = field(default_factory=dict)
+    apart: bool = False
 
     def plan(self) -> Plan:
-        """The contents of every folder that the page reads."""
-        inputs = {"data": digest(self.data, "statistics.json", "tasks/*")}
+        """The contents of every folder that the page reads; one that is missing counts as that, and is told there."""
+        inputs = {"data": _digest(self.data, "statistics.json", "tasks/*")}
+        for name, path in self.more_data.items():
+            inputs[f"data of {name}"] = _digest(path, "statistics.json", "tasks/*")
         for arm in self.arms:
+            label = f"{arm.arm}-{arm.seed}" + (f",{arm.variant}" if arm.variant else "")
             for part in ("run", "init", "evaluation"):
-                inputs[f"{arm.arm}-{arm.seed}-{part}"] = digest(getattr(arm, part))
+                inputs[f"{label}-{part}"] = _digest(getattr(arm, part))
         for name, path in {**self.ingredients, **self.step0}.items():
-            inputs[name] = digest(path)
+            inputs[name] = _digest(path)
+        for name, path in self.kept.items():
+            inputs[f"kept numbers of {name}"] = _digest(path.parent, path.name)
         settings: dict[str, Any] = {"name": self.name, "arms": [a.arm for a in self.arms]}
         # What the page shows of the config; where results lie and how they are tracked changes none of it.
         settings |= {"config": {k: v for k, v in self.config.items() if k not in ("paths", "wandb", "pipeline")}}
+        if self.lost:
+            settings["lost"] = self.lost
         return Plan("report", self.out, settings, inputs)
+
+
+def ingredient(experiment: str, name: str) -> str:
+    """The key of an ingredient (`source`, `helper`) among all experiments' ones."""
+    return f"{experiment}/{name}" if experiment else name
+
+
+def _digest(folder: Path, *patterns: str) -> str:
+    try:
+        return digest(folder, *patterns)
+    except UserError as error:
+        return f"missing: {error.problem}"

@@ -39,14 +39,21 @@ SPARE = [
     Colour("spare-1", "#5b4fb0", "#a9a0ee"),
     Colour("spare-2", "#7a4b2a", "#cfa07c"),
     Colour("spare-3", "#3f7f78", "#86cbc3"),
+    Colour("spare-4", "#8a5a9e", "#c79bd8"),
+    Colour("spare-5", "#4f6b1f", "#a9c468"),
+    Colour("spare-6", "#b0485f", "#ec98a8"),
+    Colour("spare-7", "#2f5f6b", "#7fb6c4"),
 ]
 
 
 def colours(arms: Iterable[str]) -> dict[str, Colour]:
-    """The colour of each arm; an arm this project does not know takes the next spare one, in the order given."""
-    arms = list(arms)
-    unknown = [arm for arm in arms if arm not in ARMS]
-    return {arm: ARMS[arm] if arm in ARMS else SPARE[unknown.index(arm) % len(SPARE)] for arm in arms}
+    """The colour of each arm; an arm this project does not know takes the next spare one, in the order given.
+
+    Arms of one name in several experiments (`mini/ridge`) share its colour; their marks tell them apart.
+    """
+    own = {arm: arm.rsplit("/", 1)[-1] for arm in arms}
+    unknown = list(dict.fromkeys(name for name in own.values() if name not in ARMS))
+    return {arm: ARMS[name] if name in ARMS else SPARE[unknown.index(name) % len(SPARE)] for arm, name in own.items()}
 
 
 def everything() -> list[Colour]:

@@ -17,7 +17,10 @@ from clp_transfer.report.words import NONE, number, percent, rate
 
 START, END = "<!-- result -->", "<!-- /result -->"
 # Numbers only: the samples are text, and the config and the folders' names say nothing that the commit does not.
-KEPT = ("name", "seeds", "arms", "tokens_saved", "step0", "tasks", "statistics", "cost", "provenance")
+KEPT = (
+    "name", "seeds", "arms", "tokens_saved", "helper_flops", "ablations", "step0", "tasks", "texts", "statistics",
+    "cost", "provenance",
+)  # fmt: skip
 
 
 def keep(report: Path, results: Path) -> None:

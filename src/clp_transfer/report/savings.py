@@ -9,15 +9,15 @@ stays comparable across tokenizers. An arm that never gets to B* has no saving: 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clp_transfer.report.collect import Arm
+from clp_transfer.report.records import Arm
 from clp_transfer.report.seeds import interval, mean
 
 REFERENCE = "scratch"
 # These need no helper model, only its tokenizer, which costs next to nothing. Whatever else there is counts it.
-WITHOUT_HELPER = frozenset({"scratch", "random", "mean", "fvt"})
+WITHOUT_HELPER = frozenset({"scratch", "random", "mean", "gaussian", "fvt", "focus", "wechsel"})
 
 
 def tokens_at(points: Sequence[tuple[float, float]], target: float) -> float | None:
@@ -60,9 +60,13 @@ def of_seed(arm: Arm, scratch: Arm, helper_flops: float | None) -> dict[str, Any
         "scratch_tokens": scratch_tokens,
         "arm_tokens": arm_tokens,
         "saved": share_saved(arm_tokens, scratch_tokens),
+        "scratch_flops": _flops(scratch, scratch_tokens),
+        "arm_flops": _flops(arm, arm_tokens),
+        "saved_flops": share_saved(_flops(arm, arm_tokens), _flops(scratch, scratch_tokens)),
         "saved_flops_counting_the_helper": share_saved(flops, _flops(scratch, scratch_tokens)),
         "reached": arm_tokens is not None,
         "uses_helper": uses_helper,
+        "reference": scratch.name,
     }
 
 
@@ -75,19 +79,45 @@ def _plus(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first + second
 
 
-def tokens_saved(arms: Sequence[Arm], helper_flops: float | None) -> dict[str, dict[str, Any]]:
+def tokens_saved(
+    arms: Sequence[Arm], helper_flops: float | Mapping[str, float | None] | None
+) -> dict[str, dict[str, Any]]:
     """The saving of every arm but scratch, by arm; empty where nothing was trained from scratch.
 
     With several seeds each value is the mean over seeds, beside `intervals` (95%) and each of the `seeds`.
     An arm that some seed does not get to B* has no mean: null, `reached` false, `seeds_reached` says how many.
+    `helper_flops`: of several experiments, each one's by its name. `reference` is the name of the scratch arm.
     """
-    scratch = {arm.seed: arm for arm in arms if arm.name == REFERENCE}
     found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(arm.name for arm in arms if arm.name != REFERENCE):
-        runs = [arm for arm in arms if arm.name == name and arm.seed in scratch]
-        if runs:
-            found[name] = _over_seeds({arm.seed: of_seed(arm, scratch[arm.seed], helper_flops) for arm in runs})
+    for name in dict.fromkeys(arm.name for arm in arms if not is_scratch(arm)):
+        by_seed = {}
+        for arm in (arm for arm in arms if arm.name == name):
+            scratch = scratch_of(arm, arms)
+            flops = helper_flops.get(arm.experiment) if isinstance(helper_flops, Mapping) else helper_flops
+            if scratch is not None:
+                by_seed[arm.seed] = of_seed(arm, scratch, flops)
+        if by_seed:
+            found[name] = _over_seeds(by_seed)
     return found
+
+
+def references(results: Mapping[str, Any]) -> list[str]:
+    """The names of the arms in `results.json` that were trained from scratch: one, or one of each experiment."""
+    return [name for name, arm in results["arms"].items() if arm.get("base", name) == REFERENCE]
+
+
+def is_scratch(arm: Arm) -> bool:
+    """Whether an arm is training from scratch, whose final loss the others are held against."""
+    return (arm.base or arm.name) == REFERENCE and not arm.variant
+
+
+def scratch_of(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+    """Training from scratch with the arm's seed: its own experiment's, else one measured on the very same tokens."""
+    candidates = [one for one in arms if is_scratch(one) and one.seed == arm.seed]
+    own = [one for one in candidates if one.experiment == arm.experiment]
+    text = arm.input("run", "validation")
+    same = [one for one in candidates if text is not None and one.input("run", "validation") == text]
+    return next(iter(own + same), None)
 
 
 def _over_seeds(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -98,6 +128,8 @@ def _over_seeds(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any]:
         values = [record[name] for record in records]
         if name in ("reached", "uses_helper"):
             merged[name] = all(values)
+        elif name == "reference":
+            merged[name] = values[0]
         else:
             merged[name] = None if None in values else mean(values)
             if len(values) > 1:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from clp_transfer.report.collect import METRICS
+from clp_transfer.report.records import METRICS
 
 Interval = list[float]
 
@@ -49,7 +49,7 @@ def _central_probability(angle: float, freedom: int) -> float:
 def mean_curve(curves: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The mean of each metric at the token counts that all the curves have."""
     return [
-        {"tokens": tokens, **{name: mean([p[name] for p in points]) for name in METRICS}}
+        {"tokens": tokens, **{name: mean([p[name] for p in points]) for name in METRICS if name in points[0]}}
         for tokens, points in _aligned(curves)
     ]
 
@@ -59,7 +59,7 @@ def curve_intervals(curves: Sequence[list[dict[str, Any]]]) -> list[dict[str, An
     if len(curves) < 2:
         return []
     return [
-        {"tokens": tokens, **{name: interval([p[name] for p in points]) for name in METRICS}}
+        {"tokens": tokens, **{name: interval([p[name] for p in points]) for name in METRICS if name in points[0]}}
         for tokens, points in _aligned(curves)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clp_transfer.report.headline import headline
-from clp_transfer.report.savings import REFERENCE
+from clp_transfer.report.savings import references
 from clp_transfer.report.words import NONE, count, number, percent, rate
 
 HEAD = ["arm", "lr", "nats/token", "bits/byte", "tokens to B*", "saved", "with helper"]
@@ -24,7 +24,7 @@ def summary_table(results: dict[str, Any]) -> str:
     lines = [headline(results), "", *_aligned(rows), ""]
     lines += [_step0_line(source, bits) for source, bits in results["step0"].items()]
     lines.append("B*: scratch's final bits per byte. with helper: FLOPs saved when training the helper is counted.")
-    if any("*" in row[-1] for row in rows[1:] if tasks):
+    if any(cell.endswith("*") for row in rows[1:] for cell in row[len(HEAD) :]):
         lines.append("*: not distinguishable from chance.")
     return "\n".join(lines)
 
@@ -37,7 +37,7 @@ def _arm_row(name: str, results: dict[str, Any]) -> list[str]:
         to_target = count(saved["arm_tokens"]) if saved["reached"] else "not reached"
         shares = [percent(saved["saved"]), percent(saved["saved_flops_counting_the_helper"])]
     else:
-        to_target, shares = (count(arm["tokens"]) if name == REFERENCE else NONE), [NONE, NONE]
+        to_target, shares = (count(arm["tokens"]) if name in references(results) else NONE), [NONE, NONE]
     accuracies = [_accuracy(task.get(name)) for task in results["tasks"].values()]
     values = [number(final["nats_per_token"], 3), number(final["bits_per_byte"], 3)]
     return [name, rate(arm["lr"]), *values, to_target, *shares, *accuracies]
@@ -46,7 +46,7 @@ def _arm_row(name: str, results: dict[str, Any]) -> list[str]:
 def _accuracy(record: dict[str, Any] | None) -> str:
     if record is None or "distinguishable" not in record:
         return NONE
-    return number(record["acc"], 3) + ("" if record["distinguishable"] else "*")
+    return number(record["acc"], 3) + ("*" if record["distinguishable"] is False else "")
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

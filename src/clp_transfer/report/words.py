@@ -36,6 +36,12 @@ def number(value: float | None, digits: int = 2) -> str:
     return NONE if value is None else f"{value:,.{digits}f}"
 
 
+def sized(value: float | None, digits: int) -> str:
+    """A plain decimal with at most so many digits, fewer from 100 on and none from 1000 on."""
+    size = abs(value or 0.0)
+    return number(value, 0 if size >= 1000 else min(digits, 1) if size >= 100 else digits)
+
+
 def power(value: float | None) -> str:
     """A large quantity as 1.2 × 10¹⁵; a dash for none."""
     if not value:

@@ -1,0 +1,187 @@
+"""`python -m clp_transfer.report A B …`: what is found below folders, and what one page says of all of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clp_transfer.errors import UserError
+from clp_transfer.report.assemble import assemble
+from clp_transfer.report.collect import collect
+from clp_transfer.report.find import find
+from clp_transfer.report.headline import headline
+from clp_transfer.report.job import ReportJob
+from clp_transfer.report.run import report
+
+SCRATCH = [(0, 3.0), (500, 2.4), (1000, 2.0)]
+RIDGE = [(0, 2.6), (100, 2.2), (300, 1.8), (1000, 1.6)]  # comes down to 2.0 at 200 tokens
+
+
+@pytest.fixture
+def two(outputs, tmp_path: Path):
+    """Experiments `a` and `b`, each with scratch and ridge; b's ridge is slower, and b's helper costs more."""
+    a, b = outputs("a"), outputs("b")
+    for one, helper in ((a, 1000.0), (b, 5000.0)):
+        one.arm("scratch-seed1", SCRATCH)
+        one.helper(helper)
+    a.arm("ridge-seed1", RIDGE)
+    b.arm("ridge-seed1", [(0, 3.0), (500, 2.0), (1000, 1.7)])
+    return a, b
+
+
+def merged(tmp_path: Path, *names: str) -> dict:
+    return results_of(find([tmp_path / "outputs" / name for name in names], tmp_path / "comparison"))
+
+
+def results_of(job: ReportJob) -> dict:
+    """The report's numbers, without drawing its figures."""
+    return assemble(job, collect(job))
+
+
+def test_arms_of_one_name_are_told_apart_and_held_against_their_own_scratch(two, tmp_path) -> None:
+    results = merged(tmp_path, "a", "b")
+    assert list(results["arms"]) == ["a/scratch", "a/ridge", "b/scratch", "b/ridge"]
+    saved = results["tokens_saved"]
+    assert set(saved) == {"a/ridge", "b/ridge"}
+    assert saved["a/ridge"]["saved"] == pytest.approx(0.8)
+    assert saved["b/ridge"]["saved"] == pytest.approx(0.5)
+    assert saved["b/ridge"]["reference"] == "b/scratch"
+    # Each pays for its own experiment's helper: (2000 + 1000) and (5000 + 5000) of 10,000 FLOPs.
+    assert saved["a/ridge"]["saved_flops_counting_the_helper"] == pytest.approx(0.7)
+    assert saved["b/ridge"]["saved_flops_counting_the_helper"] == pytest.approx(0.0)
+    assert results["cautions"] == []
+    assert headline(results) == "a/ridge reaches the final loss of training from scratch with 20% of the tokens."
+
+
+def test_one_experiment_keeps_its_names(two, tmp_path) -> None:
+    assert list(merged(tmp_path, "a")["arms"]) == ["scratch", "ridge"]
+
+
+def test_an_arm_without_scratch_borrows_one_of_the_same_text(outputs, two, tmp_path) -> None:
+    outputs("c").arm("fvt-seed1", [(0, 3.0), (250, 2.0), (1000, 1.9)])
+    results = merged(tmp_path, "a", "c")
+    assert results["tokens_saved"]["fvt"]["saved"] == pytest.approx(0.75)
+    assert any("fvt is held against another experiment's training from scratch" in c for c in results["cautions"])
+    outputs("d", text="other").arm("mean-seed1", [(0, 3.0), (250, 2.0), (1000, 1.9)])
+    assert "mean" not in merged(tmp_path, "a", "d")["tokens_saved"]
+
+
+def test_single_runs_and_evaluations(two, tmp_path) -> None:
+    root = tmp_path / "outputs"
+    job = find([root / "a/runs/ridge-seed1", root / "b/evaluations/ridge-seed1", root / "b/runs/scratch-seed1"], root)
+    assert [run.arm for run in job.arms] == ["a/ridge", "b/scratch", "b/ridge"]
+    assert find([root / "a/runs/ridge-seed1", root / "a"], root).arms == find([root / "a"], root).arms
+
+
+def test_experiments_of_one_name_in_different_places(outputs, tmp_path) -> None:
+    outputs("x/mini").arm("ridge-seed1", RIDGE)
+    outputs("y/mini").arm("ridge-seed1", RIDGE)
+    job = find([tmp_path / "outputs/x/mini", tmp_path / "outputs/y/mini"], tmp_path / "out")
+    assert [run.arm for run in job.arms] == ["x/mini/ridge", "y/mini/ridge"]
+
+
+def test_what_is_not_finished_is_told_with_its_reason(two, tmp_path) -> None:
+    a = two[0]
+    partial = a.root / "runs/clp-seed1.partial"
+    partial.mkdir()
+    (partial / "metrics.jsonl").write_text('{"kind": "train", "tokens": 700}\n{"kind": "tr')
+    (a.root / "init/mean-seed1").mkdir()
+    (a.root / "runs/fvt-seed1").mkdir()
+    a.arm("random-seed1", SCRATCH)
+    (a.root / "runs/random-seed1/metrics.jsonl").write_text("")
+    a.arm("blend-seed1", SCRATCH, evaluated=False)
+    results = merged(tmp_path, "a")
+    told = {row["run"]: row["reason"] for row in results["left_out"]}
+    assert "at 700 tokens" in told["a: clp-seed1"]
+    assert "not trained" in told["a: mean-seed1"]
+    assert "no manifest" in told["a: fvt-seed1"]
+    assert "metrics.jsonl is missing, or not the file" in told["a: random-seed1"]
+    assert "not evaluated" in told["blend, seed 1"]
+    assert list(results["arms"]) == ["scratch", "ridge", "blend"]
+
+
+def test_runs_whose_weights_were_deleted_still_compare(two, tmp_path) -> None:
+    path = two[0].root / "runs/ridge-seed1/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["model/model.safetensors"] = {"bytes": 9, "sha256": "0"}
+    path.write_text(json.dumps(manifest))
+    assert "ridge" in merged(tmp_path, "a")["arms"]
+
+
+@pytest.mark.parametrize("name", ["gone", "empty"])
+def test_a_folder_without_runs_is_refused(tmp_path, name) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        find([tmp_path / name], tmp_path / "out")
+
+
+def test_unequal_budgets_other_text_and_other_tokenizers_are_stated(outputs, tmp_path) -> None:
+    outputs("a").arm("ridge-seed1", RIDGE)
+    outputs("longer").arm("ridge-seed1", [*RIDGE, (2000, 1.5)])
+    outputs("text", text="other text").arm("ridge-seed1", RIDGE)
+    outputs("tokens", tokenizer="u").arm("ridge-seed1", RIDGE)
+
+    def cautions(name: str) -> str:
+        return " ".join(merged(tmp_path, "a", name)["cautions"])
+
+    told = cautions("longer")
+    assert "Unequal budgets (1.00 k tokens: a/ridge; 2.00 k tokens: longer/ridge)" in told
+    assert "held-out" not in told and "tokenizers" not in told
+    assert "Other held-out text (a/ridge; text/ridge)" in cautions("text")
+    told = cautions("tokens")
+    assert "Other tokenizers (a/ridge; tokens/ridge)" in told and "Other held-out text" not in told
+
+
+def test_another_way_of_measuring_is_stated(outputs, tmp_path) -> None:
+    outputs("a").arm("ridge-seed1", RIDGE)
+    outputs("b").arm("ridge-seed1", RIDGE, final={"window": 64})
+    assert "window 128; b/ridge: window 64" in " ".join(merged(tmp_path, "a", "b")["cautions"])
+
+
+def test_kept_numbers_compare_with_new_runs(two, tmp_path) -> None:
+    report(find([tmp_path / "outputs/a"], tmp_path / "comparison"))
+    kept = tmp_path / "results" / "old"
+    kept.mkdir(parents=True)
+    (kept / "results.json").write_text((tmp_path / "comparison/results.json").read_text())
+    results = results_of(find([kept, tmp_path / "outputs/b"], tmp_path / "again"))
+    assert list(results["arms"]) == ["b/scratch", "b/ridge", "old/scratch", "old/ridge"]
+    assert results["tokens_saved"]["old/ridge"]["saved"] == pytest.approx(0.8)
+    assert results["tokens_saved"]["old/ridge"]["saved_flops_counting_the_helper"] == pytest.approx(0.7)
+
+
+def test_a_merged_report_can_be_merged_again(two, tmp_path) -> None:
+    first = merged(tmp_path, "a", "b")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/results.json").write_text(json.dumps(first))
+    again = results_of(find([tmp_path / "old"], tmp_path / "out"))
+    assert list(again["arms"]) == list(first["arms"])
+    for name in first["tokens_saved"]:
+        for part in ("saved", "saved_flops", "saved_flops_counting_the_helper", "reference"):
+            assert again["tokens_saved"][name][part] == first["tokens_saved"][name][part], (name, part)
+
+
+def test_the_numbers_in_this_repository_still_make_a_page(tmp_path) -> None:
+    kept = Path(__file__).resolve().parents[2] / "results" / "mini"
+    found = json.loads((kept / "results.json").read_text())
+    results = report(find([kept], tmp_path / "out"))
+    assert {n: a["final"] for n, a in results["arms"].items()} == {n: a["final"] for n, a in found["arms"].items()}
+    for name, saved in found["tokens_saved"].items():
+        assert results["tokens_saved"][name]["saved"] == pytest.approx(saved["saved"])
+        helper = "saved_flops_counting_the_helper"
+        assert results["tokens_saved"][name][helper] == pytest.approx(saved[helper])
+    assert results["step0"] == found["step0"]
+
+
+def test_the_command_and_its_mistakes(two, tmp_path) -> None:
+    command = [sys.executable, "-m", "clp_transfer.report", "outputs/a", "outputs/b", "-o", "both"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "report: both/index.html" in done.stdout
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "nothing to do" in again.stdout
+    wrong = subprocess.run([*command[:3], "outputs/c"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "outputs/c does not exist" in wrong.stderr and "Traceback" not in wrong.stderr
