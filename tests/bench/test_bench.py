@@ -15,7 +15,7 @@ from clp_transfer.bench.__main__ import main
 from clp_transfer.bench.rows import compare, interleaved, table, write
 
 FIELDS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "bar", "holds"}
-ROWS = {"transfer": 8, "prepare": 8, "train": 2, "train_gpu": 9, "evaluate": 4}
+ROWS = {"transfer": 8, "prepare": 8, "train": 2, "train_gpu": 9, "evaluate": 6}
 
 
 def quick(part: str, out: Path) -> list[dict]:

@@ -1,4 +1,4 @@
-"""What two ranks do in the tests of DeepSpeed: they train, and note what they hold and who wrote which file."""
+"""What two ranks do in tests: they train or evaluate, and note what they hold, are told, and who wrote which file."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ def train(job: Any) -> dict[str, Any]:
         )
     stage.train(job)
     return {"held": engine.held(loops[0].module, loops[0].optimizer), "written": written}
+
+
+def evaluate(job: Any) -> str:
+    """Evaluate the job; returns the mistake that this rank is told of, if any."""
+    from clp_transfer.errors import UserError
+    from clp_transfer.evaluate.run import evaluate as stage
+
+    try:
+        stage(job)
+    except UserError as error:
+        return error.problem
+    return ""
 
 
 def who_wrote(renamed: Any, written: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ SHARES = (
     "phases.share",
     "phases.warmup_share",
 )
+NOT_NEGATIVE = ("evaluate.bootstrap", "evaluate.fewshot")
 CHOICES: dict[str, tuple[object, ...]] = {
     **TRAIN_CHOICES,
     "transfer.links": LINKS,
@@ -67,6 +68,7 @@ def check(config: Config) -> None:
     """Raise UserError for the first value out of its range: its key, the value, what was expected."""
     check_ranges(config.method)
     _each(config, POSITIVE, lambda value: value > 0, "more than 0")
+    _each(config, NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
     for key, choices in CHOICES.items():
         _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(map(str, choices)))
     _each(config, ("helper",), _is_helper, "a model, or a list of models with one tokenizer")

@@ -11,6 +11,7 @@ from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import EvaluateJob, Step0Job
 from clp_transfer.files import read_json
 from clp_transfer.prepare.job import DataFolder, PrepareJob
+from clp_transfer.report.find import sweeps
 from clp_transfer.report.job import ArmRun, ReportJob
 from clp_transfer.train.job import ArchitectureConfig, PhasesConfig, PlannedRun, RunFolder, TrainJob, best_rate
 
@@ -75,6 +76,7 @@ def transfer_job(config: Config) -> TransferJob:
     The target's tokenizer is that of `helper=` where one is given, else `tokenizer=` (a name of data.tokenizers, a
     folder or a hub id).
     """
+    _refuse_missing_vectors(config.method)
     own = config.helper is None
     tokenizer = data_folder(config).tokenizer(config.tokenizer) if config.tokenizer in config.data.tokenizers else None
     return TransferJob(
@@ -95,6 +97,19 @@ def transfer_job(config: Config) -> TransferJob:
         links=config.transfer.links,
         device=config.transfer.device or "auto",
     )
+
+
+def _refuse_missing_vectors(method: MethodConfig) -> None:
+    """Raise UserError for wechsel without its files: a chain would else find out when its data is made, days later."""
+    needed = ("vectors", "source_vectors", "dictionary") if method.name == "wechsel" else ()
+    for option in needed:
+        named = getattr(method, option)
+        if named is None or not Path(named).expanduser().is_file():
+            found = "is not set" if named is None else f"names {named}, where there is no file"
+            raise UserError(
+                f"method=wechsel needs three files, and method.{option} {found}",
+                "set method.vectors and method.source_vectors (word vectors: target's, source's) and method.dictionary",
+            )
 
 
 def _helpers(config: Config) -> list[str | Path]:
@@ -155,10 +170,14 @@ def train_job(config: Config) -> TrainJob:
 
 
 def planned_run(config: Config, source: ArchitectureConfig, times: int) -> PlannedRun:
-    """What `make plan` asks about a training run; `source`: the architecture of the experiment's own source."""
+    """What `make plan` asks about a training run; `source`: the architecture of the experiment's own source.
+
+    A source that is no folder here has the shape of the config's `architecture`, if that is `of` it: no hub is asked.
+    """
     model, architecture = None, config.architecture
-    if config.run == TARGET:
-        named = config.model or config.source
+    named = config.model or config.source
+    known = named is not None and named == architecture.of and not Path(named).expanduser().exists()
+    if config.run == TARGET and not known:
         model, architecture = None if named is None else str(any_model(config, named)), source
     wanted = config.data.tokenizers.get(config.tokenizer)
     return PlannedRun(
@@ -220,6 +239,7 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
         data_language(config)
         return _step0_job(config, config.step0)
     data, stranger = data_folder(config), config.model is not None
+    _refuse_what_has_no_effect(config)
     task = config.data.domain_task if not (stranger and (config.texts or config.tasks)) else None
     pack = None
     if not config.texts:
@@ -237,7 +257,7 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
         out=root(config) / "evaluations" / (_last_part(str(config.model)) if stranger else run_name(config)),
         seed=config.seed,
         tokenizer=data.tokenizer(tokenizer) if tokenizer in config.data.tokenizers else None,
-        texts={name: _paths(name, files) for name, files in config.texts.items()},
+        texts=_texts(config.texts),
         tasks=config.tasks,
         data_dir=Path(config.data_dir).expanduser() if config.data_dir else None,
         limit=config.limit,
@@ -245,9 +265,28 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
     )
 
 
+def _refuse_what_has_no_effect(config: Config) -> None:
+    """Raise UserError for a value that would be read by nothing."""
+    if not config.tasks and (config.data_dir or config.evaluate.fewshot):
+        key = "data_dir" if config.data_dir else "evaluate.fewshot"
+        raise UserError(f"{key} is set, but no tasks are named that read it", "name some: tasks=[xnli_de]")
+    if config.evaluate.revision and (config.model is None or Path(config.model).expanduser().exists()):
+        raise UserError(
+            f"evaluate.revision={config.evaluate.revision} is of a hub model, and the model is a folder here",
+            "give a hub id as model=, or leave evaluate.revision out",
+        )
+
+
 def _last_part(model: str) -> str:
     """The folder's name for a model that is not the experiment's own."""
     return Path(model).expanduser().resolve().name if Path(model).expanduser().exists() else model.rpartition("/")[2]
+
+
+def _texts(texts: object) -> dict[str, list[Path]]:
+    """The files of every named text."""
+    if texts is not None and not isinstance(texts, dict):
+        raise UserError(f"texts={texts} gives no names", "texts={news: a.jsonl, novels: [b.txt, c.txt.xz]}")
+    return {str(name): _paths(name, files) for name, files in (texts or {}).items()}
 
 
 def _paths(name: str, files: object) -> list[Path]:
@@ -304,7 +343,7 @@ def report_job(config: Config) -> ReportJob:
         name=config.name,
         out=root(config) / "report",
         data=data_folder(config).root,
-        arms=arms,
+        arms=arms + sweeps(root(config), arms),
         ingredients={name: path for name, path in ingredients.items() if getattr(config, name) is None},
         step0={p.name: p for p in sorted((root(config) / "step0").glob("*")) if (p / "manifest.json").is_file()},
         config=asdict(config),

@@ -101,12 +101,13 @@ class Config:
     model: str | None = None
     out: str | None = None
     overwrite: bool = False
+    dry_run: bool = False  # `make submit` prints the job scripts and submits nothing
     files: list[str] = field(default_factory=list)
     dataset: str = ""
     explain: str | None = None
     text: str | None = None
     validation_text: str | None = None
-    texts: dict[str, Any] = field(default_factory=dict)
+    texts: Any = None  # a mapping; as such Hydra would not let the command line add names to it
     tasks: list[str] = field(default_factory=list)
     data_dir: str | None = None
     limit: int | None = None

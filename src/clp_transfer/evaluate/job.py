@@ -25,7 +25,7 @@ class EvaluateConfig:
     `batch_size`: windows at a time; null: as many as fit. `precision`: of the forward pass; null: bf16 on a GPU, fp32
     elsewhere. `max_bytes`: of each text, whole documents. `bootstrap`: resamples of documents behind an interval; 0:
     none. `fewshot`: examples before each task's question. `revision`: of a hub model. `trust_remote_code`: run its own
-    code. `step0=` reads `precision`, `batch_size`, `threads` and what begins with `step0_`; it measures as `stream` does.
+    code. `step0=` reads `precision`, `batch_size`, `threads` and what begins with `step0_`; it always cuts as `stream`.
     """
 
     windows: str = "rolling"
@@ -50,8 +50,8 @@ class EvaluateConfig:
 class EvaluateJob:
     """Measure one model, a folder, a GGUF file or a hub id.
 
-    `texts`: held-out texts by name, each a list of files; none: the experiment's validation pack, if there is one, which
-    the tokenizer in the folder `tokenizer` made. `task`: the experiment's labelled task's file, or null for none.
+    `texts`: held-out texts by name, each a list of files; none: the experiment's validation pack, if there is one,
+    which the tokenizer in the folder `tokenizer` made. `task`: the experiment's labelled task's file, or null for none.
     `tasks`: names of zero-shot tasks, with data from `data_dir` or the hub, at most `limit` documents of each. `cache`:
     where fetched and converted files are kept.
     """
@@ -83,9 +83,9 @@ class EvaluateJob:
         if self.task is not None:
             inputs["task"] = digest(self.task.parent, self.task.name)
         settings = {k: v for k, v in asdict(self.config).items() if not k.startswith("step0_")}
-        settings |= {"labels": self.labels, "seed": self.seed}
+        settings |= {"labels": self.labels, "seed": self.seed, "limit": self.limit}
         if self.tasks:
-            settings |= {"tasks": self.tasks, "limit": self.limit}
+            settings["tasks"] = self.tasks
             if self.data_dir is not None:
                 inputs["data_dir"] = digest(self.data_dir)
         return Plan("evaluate", self.out, settings, inputs)

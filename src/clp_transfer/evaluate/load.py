@@ -33,12 +33,12 @@ def load_model(
     """
     transformers_logging.disable_progress_bar()
     try:
-        model: Any
-        model, told = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is not a causal language model: {str(error).splitlines()[0]}", REMEDY) from error
+    model, told = found
     if told["missing_keys"]:
         names = sorted(told["missing_keys"])
         raise UserError(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -83,6 +85,11 @@ class Perplexity:
         }
 
 
+def exp_or_none(value: float) -> float | None:
+    """exp of the value, for JSON: None where that is too large for a float."""
+    return None if math.isinf(found := _exp(value)) else found
+
+
 def _exp(value: float) -> float:
     try:
         return math.exp(value)
@@ -110,20 +117,13 @@ def measure(
     if len(tokens) == 0 or int(documents[-1, END]) != len(tokens):
         raise ValueError(f"{len(tokens)} tokens, but the index of documents ends elsewhere")
     _check_ids(model, tokens)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     nats = 0.0
-    try:
-        with torch.inference_mode():
-            for start, inputs, targets in _batches(tokens, eos_id, window, batch_size, _vocabulary(model)):
-                losses = _token_losses(model, inputs.to(device), targets.to(device))
-                total = float(losses.sum())
-                if not math.isfinite(total):
-                    raise _not_finite(losses, start, window, documents)
-                nats += total
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for start, losses in stream_losses(model, tokens, eos_id, window, batch_size):
+            total = float(losses.sum())
+            if not math.isfinite(total):
+                raise _not_finite(losses, start, window, documents)
+            nats += total
     return Perplexity(
         nats=nats,
         tokens=len(tokens),
@@ -131,6 +131,36 @@ def measure(
         words=int(documents[:, WORDS].sum()),
         documents=len(documents),
     )
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout and gradients; the model's train/eval mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def stream_losses(
+    model: torch.nn.Module,
+    tokens: NDArray[Any],
+    eos_id: int,
+    window: int,
+    batch_size: int,
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Of the stream's batches, in order: where each begins, and its tokens' nats, float64 [tokens] on the CPU.
+
+    `part` = (rank, ranks): this rank's batches alone. To be read within `evaluating`.
+    """
+    device = next(model.parameters()).device
+    batches = _batches(tokens, eos_id, window, batch_size, _vocabulary(model))
+    for start, inputs, targets in islice(batches, part[0], None, part[1]):
+        yield start, _token_losses(model, inputs.to(device), targets.to(device))
 
 
 def _batches(

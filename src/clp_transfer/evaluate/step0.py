@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clp_transfer.clp.body import install
@@ -16,8 +17,10 @@ from clp_transfer.clp.text import TargetText
 from clp_transfer.clp.transfer import compute_rows
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import Step0Job
+from clp_transfer.evaluate.likelihood import DTYPES
 from clp_transfer.evaluate.load import load_model, use_threads
 from clp_transfer.evaluate.perplexity import POLICY, Perplexity, measure
+from clp_transfer.evaluate.score import STREAM_ROWS
 from clp_transfer.files import read_json, write_json
 from clp_transfer.manifest import writing
 from clp_transfer.packed import BYTES, PackedCorpus
@@ -72,14 +75,16 @@ def _measured(job: Step0Job, model: Any, pack: PackedCorpus, name: str) -> dict[
     """Measure the first documents of a pack, and log a line."""
     started = time.time()
     tokens, documents = pack.head(job.config.step0_bytes)
-    found: Perplexity = measure(
-        model,
-        tokens,
-        documents,
-        eos_id=pack.eos_id,
-        window=job.config.step0_window,
-        batch_size=job.config.batch_size,
-    )
+    dtype, device = DTYPES[job.config.precision or "fp32"], model.device.type
+    with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+        found: Perplexity = measure(
+            model,
+            tokens,
+            documents,
+            eos_id=pack.eos_id,
+            window=job.config.step0_window,
+            batch_size=job.config.batch_size or STREAM_ROWS,
+        )
     seconds = time.time() - started
     log.info("%s, step 0, %s: %.3f bits per byte (%.0f s)", Path(job.source).name, name, found.bits_per_byte, seconds)
     return {

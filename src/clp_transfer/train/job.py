@@ -10,10 +10,14 @@ from clp_transfer.manifest import Plan, digest
 
 @dataclass
 class ArchitectureConfig:
-    """A model built from nothing: any transformers `model_type` with its config's own field names."""
+    """A model built from nothing: any transformers `model_type` with its config's own field names.
+
+    `of`: the hub id of the model whose shape this is, so that it can be planned with where the hub is out of reach.
+    """
 
     model_type: str = "llama"
     fields: dict[str, float | int | bool | str] = field(default_factory=dict)
+    of: str = ""
 
 
 @dataclass
@@ -185,8 +189,10 @@ class TrainJob:
 
     def plan(self) -> Plan:
         """Everything that changes the weights or the curve; not how often it logs or saves."""
+        architecture = asdict(self.architecture)
+        del architecture["of"]  # says nothing about the weights
         settings = {
-            "architecture": asdict(self.architecture) if self.model is None else None,
+            "architecture": architecture if self.model is None else None,
             "budget": asdict(self.budget),
             "optim": asdict(self.optim),
             "phases": asdict(self.phases) if self.phases.share else None,

@@ -233,6 +233,8 @@ def find_bend(model: Any) -> Bend | None:
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     wanted = model(input_ids=ids, use_cache=False).logits.float()
     model.train(was_training)
+    if not wanted.isfinite().all():  # spoilt weights; what they lead to is for the loss to show
+        return None
     logits = functional.linear(hidden, head.weight, head.bias).float()
     near = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
     for bend in (Bend(scale, read["final_logit_softcapping"]), Bend()):

@@ -1,0 +1,169 @@
+"""Held-out texts to measure on: files read as the prepare stage reads them, or its validation pack."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+
+from clp_transfer.errors import UserError
+from clp_transfer.evaluate.tokens import Tokens
+from clp_transfer.files import sha256_file
+from clp_transfer.packed import BYTES, WORDS, PackedCorpus, count_words
+from clp_transfer.prepare.documents import valid
+from clp_transfer.prepare.job import CleanConfig, SourceConfig
+from clp_transfer.prepare.readers import ReadLimits, find_reader
+from clp_transfer.prepare.streams import Stream, open_stream, split_name
+
+log = logging.getLogger(__name__)
+
+# Of JSON lines, the field that says to which part a document belongs; the first that the first line has.
+PARTS = ("domain", "source")
+NO_PART = "(none)"
+LOOK_AHEAD = 1 << 20
+
+
+@dataclass(frozen=True)
+class Text:
+    """Documents of one held-out text as ids, with their UTF-8 bytes and words, int64 [documents].
+
+    `documents`: for windows of documents each begins with the beginning token, for a stream each ends with
+    end-of-text. `parts`: to which part each belongs, if that is known. `about`: where it comes from, for the result.
+    """
+
+    name: str
+    documents: list[NDArray[np.int32]]
+    bytes: NDArray[np.int64]
+    words: NDArray[np.int64]
+    parts: list[str] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def from_strings(
+    name: str, texts: list[str], tokens: Tokens, *, stream: bool = False, parts: list[str] | None = None, **about: Any
+) -> Text:
+    """A text whose documents are at hand; raises UserError where there is no character in them."""
+    if not any(texts):
+        raise UserError(f"the text {name} is empty", "give one with at least one document")
+    sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)
+    words = np.array([count_words(text) for text in texts], dtype=np.int64)
+    made = tokens.stream(texts) if stream else tokens.documents(texts)
+    return Text(name, made, sizes, words, parts, about)
+
+
+def from_files(name: str, files: list[Path], tokens: Tokens, *, max_bytes: int | None, stream: bool = False) -> Text:
+    """A text from files (`.jsonl`, `.txt`, `.parquet`, compressed or not), the first documents of at most `max_bytes`.
+
+    Raises UserError where a file cannot be read, holds no document, or the first one is longer than `max_bytes`.
+    """
+    texts: list[str] = []
+    parts: list[str | None] = []
+    left_out: Counter[str] = Counter()
+    size, full = 0, False
+    for file in files:
+        for text, part in _read(file, left_out) if not full else ():
+            size += len(text.encode())
+            full = max_bytes is not None and size > max_bytes
+            if full:
+                break
+            texts.append(text)
+            parts.append(part)
+    if not texts:
+        listed = ", ".join(map(str, files))
+        why = f" ({', '.join(f'{reason}: {count}' for reason, count in left_out.items())})" if left_out else ""
+        raise UserError(
+            f"evaluate.max_bytes={max_bytes} leaves no whole document of {listed}"
+            if full
+            else f"the text {name} is empty: no document in {listed}{why}",
+            "raise evaluate.max_bytes" if full else "give a file with at least one document that is not empty",
+        )
+    if left_out:
+        log.warning("%s: left out %s", name, ", ".join(f"{count} {reason}" for reason, count in left_out.items()))
+    about: dict[str, Any] = {"files": [file.name for file in files]} | (
+        {"left_out": dict(left_out)} if left_out else {}
+    )
+    known = [part or NO_PART for part in parts] if any(parts) else None
+    return from_strings(name, texts, tokens, stream=stream, parts=known, **about)
+
+
+def _read(file: Path, left_out: Counter[str]) -> list[tuple[str, str | None]]:
+    """The documents of a file with the part that each belongs to, if its rows say so."""
+    clean = CleanConfig()
+    found = []
+    with open_stream(file) as stream:
+        field_name = _part_field(stream, file)
+        config = SourceConfig(id=field_name or "id")
+        reader = find_reader(config, str(file))
+        for document in reader(stream, config, ReadLimits(clean.longest), left_out):
+            kept = valid(document, clean, left_out)
+            if kept is not None:
+                # A row without the field is named after the file and its line.
+                named = field_name is not None and not kept.id.startswith(f"{stream.stem}:")
+                found.append((kept.text, kept.id if named else None))
+    return found
+
+
+def _part_field(stream: Stream, file: Path) -> str | None:
+    """Which of `PARTS` the first line of a JSON-lines file has."""
+    if not split_name(str(file))[0].lower().endswith((".jsonl", ".ndjson", ".json")):
+        return None
+    first = stream.peek(LOOK_AHEAD).partition(b"\n")[0]
+    try:
+        row = json.loads(first)
+    except ValueError:  # the reader has its own words for it
+        return None
+    return next((name for name in PARTS if isinstance(row, dict) and isinstance(row.get(name), str)), None)
+
+
+def from_pack(
+    prefix: Path, tokenizer: Path | None, model: Path, tokens: Tokens, *, max_bytes: int | None, stream: bool
+) -> Text:
+    """The validation pack, or its head, in the model's own tokens.
+
+    Its ids are used as they are where the model's tokenizer.json (in the folder `model`) is what made them. Else the
+    pack is decoded with the tokenizer that made it, in the folder `tokenizer`, and encoded again. Raises UserError
+    where that does not give back as many bytes as the pack was made of.
+    """
+    pack = PackedCorpus(prefix)
+    ids, index = pack.head(max_bytes)
+    documents = [ids[start : end - 1] for start, end in _spans(index)]
+    sizes, words = np.array(index[:, BYTES]), np.array(index[:, WORDS])
+    if made_by(prefix, model):
+        closed = [ids[start:end].astype(np.int32) for start, end in _spans(index)]
+        made = closed if stream else [tokens.wrapped(one) for one in documents]
+        return Text(prefix.name, made, sizes, words, about={"pack": prefix.name, "ids": "the pack's own"})
+    if tokenizer is None or not made_by(prefix, tokenizer):
+        raise UserError(
+            f"{prefix} was packed with another tokenizer than the model's, and {tokenizer} is not the one either",
+            "run prepare.py again, or name texts to measure on: texts={news: file.jsonl}",
+        )
+    theirs: Any = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    texts: list[str] = [theirs.decode(one.tolist(), clean_up_tokenization_spaces=False) for one in documents]
+    if [len(text.encode()) for text in texts] != sizes.tolist():
+        raise UserError(
+            f"{prefix} does not decode to the text that it was made of, so another tokenizer cannot read it",
+            "name the texts themselves: texts={news: file.jsonl}",
+        )
+    made = tokens.stream(texts) if stream else tokens.documents(texts)
+    about = {"pack": prefix.name, "ids": "the pack's text, encoded again with the model's tokenizer"}
+    return Text(prefix.name, made, sizes, words, about=about)
+
+
+def _spans(index: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Where each document begins and ends in the pack's tokens."""
+    ends = [0, *map(int, index[:, 0])]
+    return list(pairwise(ends))
+
+
+def made_by(prefix: Path, folder: Path) -> bool:
+    """Whether the tokenizer.json in a folder is the one that the pack was made with."""
+    file = folder / "tokenizer.json"
+    return file.is_file() and sha256_file(file) == PackedCorpus(prefix).info["tokenizer"]
