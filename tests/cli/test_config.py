@@ -34,12 +34,17 @@ def command(script: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_for_every_stage(experiment: str, stage: str) -> None:
-    config = composed(stage, f"experiment={experiment}")
+def test_every_experiment_composes(experiment: str) -> None:
+    """The stages' own are composed where the chains are run: tests/experiments."""
+    config = composed("reproduce", f"experiment={experiment}")
     assert config.name == experiment
     assert expand(config)[-1].stage == "report"
+
+
+def test_every_stage_composes_to_the_same_config() -> None:
+    configs = [composed(stage, "experiment=mini") for stage in STAGES]
+    assert all(config == configs[0] for config in configs)
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
@@ -49,10 +54,12 @@ def test_an_experiment_opens_with_its_command(path: Path) -> None:
     assert (first, second) == ("# @package _global_", f"# make reproduce EXPERIMENT={path.stem}")
 
 
-@pytest.mark.parametrize("group", ["method", "deepspeed", "architecture", "run", "data", "pipeline"])
+@pytest.mark.parametrize(
+    "group", ["method", "deepspeed", "architecture", "run", "data", "pipeline", "+vocabulary", "+scale"]
+)
 def test_every_group_file_composes(group: str) -> None:
-    for path in (CONFIGS / group).glob("*.yaml"):
-        config = composed("train", f"{group}={path.stem}", "experiment=mini")
+    for path in (CONFIGS / group.lstrip("+")).glob("*.yaml"):
+        config = composed("train", f"{group}={path.stem}", "experiment=mini", "helper=some/model")
         if group == "method":
             assert config.method.name == path.stem
 
@@ -129,7 +136,28 @@ def test_names_become_folders() -> None:
     config = composed("evaluate", "experiment=mini", "model=smollm2")
     assert jobs.evaluate_job(config).model == Path("outputs/mini/data/models/smollm2")
     with pytest.raises(UserError, match="no model folder nosuch"):
-        jobs.evaluate_job(composed("evaluate", "experiment=mini", "model=nosuch"))
+        jobs.train_job(composed("train", "experiment=mini", "model=nosuch"))
+
+
+def test_what_is_evaluated() -> None:
+    """Any model by folder or hub id, on named texts or the experiment's pack; what nothing would read is refused."""
+    own = jobs.evaluate_job(composed("evaluate", "experiment=mini", "method=ridge"))
+    assert (own.out, own.task) == (Path("outputs/mini/evaluations/ridge-seed1"), Path(own.task))
+    texts = "texts={news: a.jsonl, novels: [b.txt, c.txt.xz]}"
+    other = jobs.evaluate_job(composed("evaluate", "model=owner/some-model", texts))
+    assert (other.model, other.out) == ("owner/some-model", Path("outputs/default/evaluations/some-model"))
+    assert other.texts == {"news": [Path("a.jsonl")], "novels": [Path("b.txt"), Path("c.txt.xz")]}
+    assert other.task is None and other.validation_pack is None
+    for key in (
+        "data_dir=x",
+        "evaluate.fewshot=1",
+        "evaluate.revision=v1",
+        "texts={a: 3}",
+        "texts=a.jsonl",
+        "evaluate.bootstrap=-1",
+    ):
+        with pytest.raises(UserError):
+            jobs.evaluate_job(composed("evaluate", "experiment=mini", key))
 
 
 def test_models_of_a_transfer() -> None:
