@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from clp_transfer.cli.schema import register, to_config
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.config import jobs
+from clp_transfer.config.folders import init_folder, run_folder
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.pipeline.steps import expand
@@ -131,8 +132,8 @@ def test_the_miniature_tunes_all_arms_alike() -> None:
 
 def test_names_become_folders() -> None:
     config = composed("train", "experiment=mini", "method=ridge", "seed=3")
-    assert jobs.run_folder(config).root == Path("outputs/mini/runs/ridge-seed3")
-    assert jobs.init_folder(config) == Path("outputs/mini/init/ridge-seed3")
+    assert run_folder(config).root == Path("outputs/mini/runs/ridge-seed3")
+    assert init_folder(config) == Path("outputs/mini/init/ridge-seed3")
     config = composed("evaluate", "experiment=mini", "model=smollm2")
     assert jobs.evaluate_job(config).model == Path("outputs/mini/data/models/smollm2")
     with pytest.raises(UserError, match="no model folder nosuch"):

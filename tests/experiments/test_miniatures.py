@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from clp_transfer.cli.schema import register, to_config
 from clp_transfer.cli.stages import STAGES
-from clp_transfer.config.jobs import init_folder, root, run_folder
+from clp_transfer.config.folders import init_folder, root, run_folder
 from clp_transfer.config.schema import Config
 from clp_transfer.pipeline.steps import expand
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from clp_transfer.cli.schema import to_config
 from clp_transfer.cli.stages import JOBS
-from clp_transfer.config.jobs import root
+from clp_transfer.config.folders import root
 from clp_transfer.config.schema import Config
 from clp_transfer.files import locked
 from clp_transfer.pipeline.scheduler import run_steps

@@ -7,7 +7,7 @@ import os
 import time
 
 from clp_transfer.cli.launch import Launcher
-from clp_transfer.config.jobs import root
+from clp_transfer.config.folders import root
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json

@@ -1,0 +1,122 @@
+"""The job of `evaluate.py` from a config: a model measured, or every method's start on a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clp_transfer.clp.job import TRANSFERS
+from clp_transfer.config.folders import (
+    SOURCE,
+    any_model,
+    data_folder,
+    data_language,
+    helpers_of,
+    model_folder,
+    own_model,
+    root,
+    run_folder,
+    run_name,
+    text_of,
+    with_method,
+)
+from clp_transfer.config.schema import Config
+from clp_transfer.errors import UserError
+from clp_transfer.evaluate.job import EvaluateJob, Step0Job
+
+
+def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
+    """The job of `evaluate.py`: one model, or with `step0=<model>` every method's start on that source.
+
+    `model=` may be any: its result lies in `evaluations/` under the last part of its name. Where texts or tasks are
+    named, it is measured on them alone, not on the experiment's labelled task.
+    """
+    if config.step0 is not None:
+        data_language(config)
+        return _step0_job(config, config.step0)
+    data, stranger = data_folder(config), config.model is not None
+    _refuse_what_has_no_effect(config)
+    task = config.data.domain_task if not (stranger and (config.texts or config.tasks)) else None
+    pack = None
+    if not config.texts:
+        data_language(config)
+        pack = data.pack(config.pack, "validation")
+        if stranger and config.tasks and not pack.with_suffix(".json").is_file():
+            pack = None
+    tokenizer = config.data.packs[config.pack].tokenizer if pack is not None else config.tokenizer
+    return EvaluateJob(
+        model=any_model(config, config.model, run_folder(config)),
+        validation_pack=pack,
+        task=data.domain_task if task else None,
+        labels=task.labels if task else [],
+        config=config.evaluate,
+        out=root(config) / "evaluations" / (_last_part(str(config.model)) if stranger else run_name(config)),
+        seed=config.seed,
+        tokenizer=data.tokenizer(tokenizer) if tokenizer in config.data.tokenizers else None,
+        texts=_texts(config.texts),
+        tasks=config.tasks,
+        data_dir=Path(config.data_dir).expanduser() if config.data_dir else None,
+        limit=config.limit,
+        cache=Path(config.paths.cache),
+    )
+
+
+def _refuse_what_has_no_effect(config: Config) -> None:
+    """Raise UserError for a value that would be read by nothing."""
+    if not config.tasks and (config.data_dir or config.evaluate.fewshot):
+        key = "data_dir" if config.data_dir else "evaluate.fewshot"
+        raise UserError(f"{key} is set, but no tasks are named that read it", "name some: tasks=[xnli_de]")
+    if config.evaluate.revision and (config.model is None or Path(config.model).expanduser().exists()):
+        raise UserError(
+            f"evaluate.revision={config.evaluate.revision} is of a hub model, and the model is a folder here",
+            "give a hub id as model=, or leave evaluate.revision out",
+        )
+
+
+def _last_part(model: str) -> str:
+    """The folder's name for a model that is not the experiment's own."""
+    return Path(model).expanduser().resolve().name if Path(model).expanduser().exists() else model.rpartition("/")[2]
+
+
+def _texts(texts: object) -> dict[str, list[Path]]:
+    """The files of every named text."""
+    if texts is not None and not isinstance(texts, dict):
+        raise UserError(f"texts={texts} gives no names", "texts={news: a.jsonl, novels: [b.txt, c.txt.xz]}")
+    return {str(name): _paths(name, files) for name, files in (texts or {}).items()}
+
+
+def _paths(name: str, files: object) -> list[Path]:
+    """A text's files, given as one or as a list."""
+    listed = [files] if isinstance(files, str) else files
+    if not isinstance(listed, list) or not listed or not all(isinstance(one, str) for one in listed):
+        raise UserError(f"texts.{name}={files} is neither a file nor a list of files", "texts={news: [a.jsonl, b.txt]}")
+    return [Path(one).expanduser() for one in listed]
+
+
+def _step0_job(config: Config, source: str) -> Step0Job:
+    data = data_folder(config)
+    unknown = [name for name in config.step0_methods if name not in TRANSFERS]
+    if unknown:
+        raise UserError(
+            f"step0_methods has {', '.join(unknown)}, of which there are no rows before training",
+            f"choose from {', '.join(TRANSFERS)}",
+        )
+    own = f"{data_language(config)}-{source}"
+    if own not in config.data.packs:
+        raise UserError(
+            f"step0={source} needs the validation text in {source}'s own tokens: data.packs has no {own}",
+            f"add the pack {own}: {{corpus: {data_language(config)}, tokenizer: {source}, splits: [validation]}}",
+        )
+    return Step0Job(
+        source=model_folder(config, source, own_model(config, SOURCE)),
+        helpers=helpers_of(config),
+        tokenizer=data.tokenizer(config.tokenizer),
+        methods=[with_method(config, name) for name in config.step0_methods],
+        pack=data.pack(config.pack, "validation"),
+        own_pack=data.pack(own, "validation"),
+        config=config.evaluate,
+        out=root(config) / "step0" / source,
+        seed=config.seed,
+        text=text_of(config, True)
+        if any(with_method(config, name).reads_text for name in config.step0_methods)
+        else None,
+    )
