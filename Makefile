@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 EXPERIMENT ?= mini
+CLUSTER ?= slurm
 ARGS ?=
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +10,8 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune results demo clean
+.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune results demo \
+    submit status cancel test-slurm clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +64,23 @@ demo: setup ## Compare what models write on a local page: ARGS='--port 7861' or 
 	@$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("gradio"))' || \
 	    { echo "Installing the demo's library (once)"; $(BIN)/python -m pip install --quiet --editable '.[demo]'; }
 	@$(BIN)/python scripts/demo.py outputs/$(EXPERIMENT) $(ARGS)
+
+submit: setup ## Submit an experiment's steps to SLURM: CLUSTER=slurm ARGS=dry_run=true to see the scripts
+	@$(BIN)/python scripts/submit.py experiment=$(EXPERIMENT) cluster=$(CLUSTER) $(ARGS)
+
+status: setup ## Where an experiment's SLURM jobs are
+	@$(BIN)/python scripts/status.py experiment=$(EXPERIMENT) $(ARGS)
+
+cancel: setup ## Cancel an experiment's SLURM jobs
+	@$(BIN)/python scripts/cancel.py experiment=$(EXPERIMENT) $(ARGS)
+
+test-slurm: setup ## Install Debian's SLURM if it is not there, and test on it: interrupt, requeue, resume
+	@export PATH="$$PATH:/usr/sbin"; \
+	    (for name in munged slurmctld slurmd; do command -v $$name || exit 1; done) >/dev/null || \
+	    { [ "$$(id -u)" = 0 ] && apt-get install -y slurm-wlm munge || sudo apt-get install -y slurm-wlm munge; } || \
+	    { echo "SLURM cannot be installed here: that takes root and Debian or Ubuntu (apt-get install slurm-wlm munge)"; \
+	    exit 1; }
+	@CLP_TEST_SLURM=1 $(BIN)/pytest -rs tests/cluster $(ARGS)
 
 clean: ## Remove results (fetched files and .venv stay)
 	rm -rf outputs

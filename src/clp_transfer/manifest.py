@@ -276,6 +276,8 @@ def provenance() -> dict[str, Any]:
 
 def _git_revision() -> str:
     """The checkout's commit, with `+changes` where the tree differs from it; `unknown` outside git."""
+    if frozen := os.environ.get("CLP_TRANSFER_REVISION"):  # the copy that a cluster's jobs run is no checkout
+        return frozen
     here = Path(__file__).parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)

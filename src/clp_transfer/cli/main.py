@@ -31,15 +31,28 @@ def main(stage: str) -> None:
     def task(composed: Any) -> Any:
         # Here as well as around Hydra, which would add its own lines to what reaches it.
         with one_screen():
-            return run_stage(stage, composed)
+            return run_stage(stage, script, composed)
 
-    with one_screen():
-        hydra_main(version_base="1.3", config_path=str(root / "configs"), config_name=stage)(task)()
+    from clp_transfer.cli.sweep_table import lost_jobs
+
+    try:
+        with one_screen(), lost_jobs():
+            hydra_main(version_base="1.3", config_path=str(root / "configs"), config_name=stage)(task)()
+    finally:
+        failed = _tell_sweep()
     gc.freeze()  # else Python looks through all that is left for circles before it ends: up to a second
-    from clp_transfer.cli import sweep
+    if failed:
+        sys.exit(f"{failed} of the sweep's members failed; the same command runs only what is missing")
 
-    if sweep.failed:
-        sys.exit(f"{len(sweep.failed)} members of the sweep failed:\n  " + "\n  ".join(sweep.failed))
+
+def _tell_sweep() -> int:
+    """Print a row for every member of the sweep, if this was one; returns how many are not complete."""
+    from clp_transfer.cli.sweep_table import rows, table
+
+    found = rows()
+    if found:
+        print(f"\n{table(found)}", flush=True)
+    return sum(row.status != 0 for row in found)
 
 
 def _launcher_mistake(added: str) -> int:
@@ -52,7 +65,7 @@ def _launcher_mistake(added: str) -> int:
     return 2
 
 
-def run_stage(stage: str, composed: Any) -> Any:
+def run_stage(stage: str, script: Path, composed: Any) -> Any:
     """Turn the composed config into the stage's job and do it; in a sweep, in a process of its own."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -66,7 +79,7 @@ def run_stage(stage: str, composed: Any) -> Any:
     if hydra_config.mode == RunMode.MULTIRUN:
         from clp_transfer.cli.sweep import run_member
 
-        return run_member(stage, list(hydra_config.overrides.task))
+        return run_member(stage, script, composed, list(hydra_config.overrides.task))
     config = to_config(composed)
     overrides = list(hydra_config.overrides.task)
     if stage == "reproduce":
@@ -77,6 +90,10 @@ def run_stage(stage: str, composed: Any) -> Any:
         from clp_transfer.cli.plan import plan
 
         return plan(config, overrides)
+    if stage in ("submit", "status", "cancel"):
+        from clp_transfer.cli import cluster
+
+        return getattr(cluster, stage)(config, overrides)
     if stage == "tune":
         from clp_transfer.cli.tune import tune
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from clp_transfer.cli.launchers import register_launchers
 from clp_transfer.config.checks import check
 from clp_transfer.config.schema import Config
 
@@ -14,6 +15,7 @@ from clp_transfer.config.schema import Config
 def register() -> None:
     """Make the schema known as `schema`, the first entry of every primary config's defaults."""
     ConfigStore.instance().store(name="schema", node=Config)
+    register_launchers()
 
 
 def to_config(composed: Any) -> Config:

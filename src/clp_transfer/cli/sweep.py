@@ -1,45 +1,95 @@
-"""Members of a `-m` sweep run in processes of their own: threads, GPU memory and W&B runs are never shared."""
+"""Members of a `-m` sweep run in processes of their own: threads, GPU memory and W&B runs are never shared.
+
+A member notes its row below the experiment's `sweeps/`, so that it may be a job on another machine; the command that
+started the sweep prints them as a table.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from omegaconf import OmegaConf
+
+from clp_transfer.cli.sweep_table import Row, note
+from clp_transfer.cluster.script import share
 from clp_transfer.errors import UserError
 from clp_transfer.pipeline.process import die_with_parent
 
 log = logging.getLogger(__name__)
 
-# These already have their place in a run's name; every other override makes a variant.
+# These already have their place in a run's name, or none in its result; every other override makes a variant.
 NAMED = ("experiment", "name", "run", "method", "seed")
+PLACES = ("cluster",)
 LONGEST = 120
-failed: list[str] = []
+GRACE_SECONDS = 60.0  # for a checkpoint
 
 
-def run_member(stage: str, overrides: list[str]) -> None:
-    """Run this script again with one member's overrides, and its variant so that runs do not overwrite each other.
+def run_member(stage: str, script: Path, composed: Any, overrides: list[str]) -> None:
+    """Run the script again with one member's overrides, and its variant so that runs do not overwrite each other.
 
-    A member that fails is remembered in `failed` and the others go on. Raises UserError for overrides that would
-    make two members write the same folder: only a run's folder carries a variant.
+    A member that fails says so in its row and the others go on. Raises UserError for overrides that would make two
+    members write the same folder: only a run's folder carries a variant.
     """
-    extra = [o for o in overrides if o.partition("=")[0].lstrip("+~") not in NAMED]
+    extra = [o for o in overrides if _key(o) not in NAMED and _key(o).partition(".")[0] not in PLACES]
     clashing = extra if stage not in ("train", "evaluate") else [o for o in extra if o.startswith("method.")]
     if clashing:
         raise UserError(
             f"members of this sweep would overwrite each other: {' '.join(clashing)} is no part of a folder's name",
             "sweep over name= as well, or run them one by one with a name= each",
         )
-    command = [sys.executable, sys.argv[0], *overrides]
+    command = [*_start(stage, OmegaConf.to_object(composed.cluster)), str(script), *overrides]
     if extra:
         command.append(f"variant='{variant(extra)}'")
     log.info("— %s", " ".join(overrides))
-    status = subprocess.run(command, preexec_fn=die_with_parent).returncode
-    if status:
-        log.error("this member of the sweep failed (status %d): %s", status, " ".join(overrides))
-        failed.append(" ".join(overrides))
+    row, folder = Row(" ".join(overrides), stage), Path(composed.paths.outputs) / composed.name
+    note(folder, row)
+    started = time.time()
+    row.status = _run(command)
+    row.seconds = round(time.time() - started, 1)
+    note(folder, row)
+    if row.status:
+        log.error("this member of the sweep failed (%s): %s", row.state, row.overrides)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _start(stage: str, cluster: Any) -> list[str]:
+    """What starts the script: Python, or on a cluster's node as many ranks as it has GPUs."""
+    ranks = share(stage, cluster).ranks if cluster.name == "slurm" and "SLURM_JOB_ID" in os.environ else 1
+    if ranks == 1:
+        return [sys.executable]
+    return [sys.executable, "-m", "clp_transfer.cluster.ranks", "--standalone", "--nproc_per_node", str(ranks)]
+
+
+def _run(command: Sequence[str]) -> int:
+    """The exit status of a child, which has time to save where this process is asked to end."""
+    child = subprocess.Popen(command, preexec_fn=_in_child)
+    try:
+        return child.wait()
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+
+
+def _in_child() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends submitit's signal to every process of the job
 
 
 def variant(overrides: list[str]) -> str:

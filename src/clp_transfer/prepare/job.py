@@ -154,7 +154,16 @@ class DataConfig:
 
 @dataclass
 class ClusterConfig:
-    """Where the cleaning steps run: here with `workers` processes (null: one a core), or as SLURM jobs."""
+    """Where the cleaning steps run, here with `workers` processes (null: one a core) or as SLURM jobs; and what
+    `make submit` asks of SLURM for each step.
+
+    `time`: the limit of every job. `setup`: shell lines that make this environment on a node; `modules` are loaded
+    before them. `container`: an Apptainer image that the steps run in, `binds`: what it sees beside the folders of
+    results and fetched files. `cpu_partition`: for the steps that use no GPU; null: `partition`. `nodes`: of a training
+    step, with one rank per GPU (`gpus_per_node`), or `tasks_per_node` ranks where there is none. `cpus_per_node`: its
+    cores. `options`: further ones of `sbatch` (`--qos=long`). `signal_seconds`: so long before the limit, training
+    saves a checkpoint and goes back into the queue, `most_restarts` times at most.
+    """
 
     name: str = "local"
     workers: int | None = None
@@ -163,6 +172,17 @@ class ClusterConfig:
     time: str = "04:00:00"
     memory_gb_per_cpu: int = 4
     setup: str = ""
+    cpu_partition: str | None = None
+    modules: list[str] = field(default_factory=list)
+    container: str | None = None
+    binds: list[str] = field(default_factory=list)
+    nodes: int = 1
+    gpus_per_node: int = 0
+    tasks_per_node: int = 1
+    cpus_per_node: int = 2
+    options: list[str] = field(default_factory=list)
+    signal_seconds: int = 300
+    most_restarts: int = 50
 
 
 @dataclass

@@ -71,7 +71,7 @@ def _start_wandb(job: TrainJob) -> Any:
             entity=job.wandb.entity,
             mode=job.wandb.mode,  # type: ignore[arg-type]
             name=job.name,
-            group=job.group,
+            group=os.environ.get("WANDB_RUN_GROUP") or job.group,  # a sweep has one of its own
             job_type=job.job_type,
             id=re.sub(r"[^\w-]+", "-", f"{job.name}-{job.plan().key[:12]}"),
             resume="allow" if job.wandb.mode == "online" else None,
