@@ -99,7 +99,10 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that dies with this process; raises UserError where another process holds it."""
+    """Hold a lock that dies with this process; raises UserError where another process holds it.
+
+    `path` is `.<name>.lock` beside the file or folder `<name>` that is written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
@@ -107,8 +110,9 @@ def locked(path: Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"
+            written = path.with_name(path.name.removeprefix(".").removesuffix(".lock"))
             raise UserError(
-                f"process {holder} is already writing {path.parent}",
+                f"process {holder} is already writing {written}",
                 "wait for it, stop it, or choose another name=",
             ) from error
         file.truncate(0)

@@ -146,7 +146,7 @@ def test_what_is_evaluated() -> None:
     assert (own.out, own.task) == (Path("outputs/mini/evaluations/ridge-seed1"), Path(own.task))
     texts = "texts={news: a.jsonl, novels: [b.txt, c.txt.xz]}"
     other = jobs.evaluate_job(composed("evaluate", "model=owner/some-model", texts))
-    assert (other.model, other.out) == ("owner/some-model", Path("outputs/default/evaluations/some-model"))
+    assert (other.model, other.out) == ("owner/some-model", Path("outputs/default/evaluations/owner--some-model"))
     assert other.texts == {"news": [Path("a.jsonl")], "novels": [Path("b.txt"), Path("c.txt.xz")]}
     assert other.task is None and other.validation_pack is None
     for key in (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny import task_data
 
 from clp_transfer.errors import UserError
@@ -106,13 +110,82 @@ def test_a_misspelt_name(config) -> None:
         published(config)
 
 
-def test_the_command(config) -> None:
+def test_the_command(config, world, tmp_path) -> None:
+    """With a model as the hub's own cache has it."""
+    cached = tmp_path / "hub/models--ai-forever--mGPT"
+    shutil.copytree(world.gpt2, cached / "snapshots" / ("a" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text("a" * 40)
+    env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "scripts/published.py", "models=[ai-forever/mGPT]", "tasks=[clp_pawsx_de]"]
-    command += [f"{name}={getattr(config, name)}" for name in ("models_dir", "data_dir", "out")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    command += [f"{name}={getattr(config, name)}" for name in ("data_dir", "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env)
+    assert json.loads((config.out / "published.json").read_text())["systems"][0]["loaded_from"] == "hub"
     assert f"written: {config.out}/published.md" in done.stdout and "clp_pawsx_de: accuracy" in done.stdout
     done = subprocess.run([*command[:2], "limits=1"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "limits" in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "limits=1: there is no key limits" in done.stderr
+    assert "batch_size: int\n" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("models_dri=x", "models_dri=x: there is no key models_dri"),
+        ("limit=abc", r"limit=abc is no value of type int \| None"),
+        ("models=[a", r"models=\[a is no value of type list\[str\]"),
+        ("models=a", r"models=a is no value of type list\[str\]"),
+        ("foo", "foo is no key=value"),
+        ("--cfg", "--cfg is no key=value"),
+    ],
+)
+def test_a_mistyped_argument_is_told_with_the_keys(argument: str, told: str) -> None:
+    spec = importlib.util.spec_from_file_location("published_script", ROOT / "scripts/published.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with pytest.raises(UserError, match=rf"{told}(?s:.*)models: list\[str\]") as error:
+        script.parse([argument])
+    assert "$" not in str(error.value)
+    assert script.parse(["limit=3", "out=x"]) == PublishedConfig(limit=3, out=Path("x"))
+
+
+def test_a_model_without_some_of_its_weights_is_not_measured(config) -> None:
+    path = config.models_dir / "ai-forever/mGPT/model.safetensors"
+    tensors = load_file(path)
+    gone = next(name for name in tensors if "ln_f" in name)
+    save_file({name: one for name, one in tensors.items() if name != gone}, path, metadata={"format": "pt"})
+    row = published(config)["systems"][0]
+    assert "no weights for 1 of" in row["error"] and row["tasks"] == {}
+    assert not row["error"].startswith("UserError")
+
+
+def test_rows_of_an_earlier_call_with_the_same_settings_stay(config) -> None:
+    first = published(config)
+    one = dataclasses.replace(config, models=["facebook/xglm-564M"])
+    assert published(one)["systems"] == first["systems"]
+    assert "ai-forever/mGPT" in (config.out / "published.md").read_text()
+    # What cannot be loaded any more keeps its numbers.
+    shutil.rmtree(config.models_dir / "ai-forever/mGPT")
+    (config.models_dir / "ai-forever/mGPT").mkdir()
+    assert published(config)["systems"][0] == first["systems"][0]
+    # Rows of other settings do not stand in one table.
+    names = [row["name"] for row in published(dataclasses.replace(one, limit=1))["systems"]]
+    assert names == ["facebook/xglm-564M"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"models_dir": Path("/nonexist")}, "models_dir=/nonexist is not a folder"),
+        ({"data_dir": Path("/nonexist")}, "data_dir=/nonexist is not a folder"),
+        ({"limit": 0}, "limit=0 makes no sense"),
+        ({"batch_size": 0}, "batch_size=0 makes no sense"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_a_model_is_loaded(config, monkeypatch, change, told) -> None:
+    monkeypatch.setattr(module, "_open", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=told):
+        published(dataclasses.replace(config, **change))
 
 
 def test_package_data() -> None:

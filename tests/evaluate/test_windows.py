@@ -67,3 +67,7 @@ def test_strides() -> None:
         strides("strided", 64, 65)
     with pytest.raises(UserError, match=r"goes only with evaluate\.windows=strided"):
         strides("rolling", 64, 32)
+    for window, stride in ((0, None), (64, 0), (64, -3)):
+        for windows in ("strided", "rolling"):
+            with pytest.raises(UserError, match="makes no sense"):
+                strides(windows, window, stride)

@@ -247,6 +247,11 @@ def test_an_interrupted_task_goes_on(measured, llama, tmp_path) -> None:
     assert not list((tmp_path / "cache").glob("*.requests"))
 
 
+def test_rows_say_what_they_were_computed_in(measured, llama) -> None:
+    for dtype in ("float32", "bfloat16", "bfloat16"):  # the last one from the cache
+        assert measured(["clp_pawsx_de"], llama.to(getattr(torch, dtype)))["clp_pawsx_de"]["dtype"] == dtype
+
+
 def test_a_failing_task_keeps_the_others(measured, data_dir) -> None:
     (data_dir / "xnli_de_test.jsonl").unlink()
     rows = measured(["clp_xnli_de", "clp_pawsx_de"])

@@ -136,6 +136,17 @@ def test_unequal_budgets_other_text_and_other_tokenizers_are_stated(outputs, tmp
     assert "Other tokenizers (a/ridge; tokens/ridge)" in told and "Other held-out text" not in told
 
 
+def test_an_arm_that_was_not_evaluated_is_compared_by_its_pack(outputs, tmp_path) -> None:
+    outputs("a").arm("ridge-seed1", RIDGE)
+    outputs("same").arm("fvt-seed1", RIDGE, evaluated=False)
+    outputs("other", text="other text").arm("mean-seed1", RIDGE, evaluated=False)
+    outputs("tokens", tokenizer="u").arm("clp-seed1", RIDGE, evaluated=False)
+    assert "held-out" not in " ".join(merged(tmp_path, "a", "same")["cautions"])
+    assert "Other held-out text (ridge; mean)" in " ".join(merged(tmp_path, "a", "other")["cautions"])
+    # Another tokenizer makes another pack of any text, so that nothing is known of it.
+    assert "Other held-out text" not in " ".join(merged(tmp_path, "a", "tokens")["cautions"])
+
+
 def test_another_way_of_measuring_is_stated(outputs, tmp_path) -> None:
     outputs("a").arm("ridge-seed1", RIDGE)
     outputs("b").arm("ridge-seed1", RIDGE, final={"window": 64})
@@ -151,6 +162,55 @@ def test_kept_numbers_compare_with_new_runs(two, tmp_path) -> None:
     assert list(results["arms"]) == ["b/scratch", "b/ridge", "old/scratch", "old/ridge"]
     assert results["tokens_saved"]["old/ridge"]["saved"] == pytest.approx(0.8)
     assert results["tokens_saved"]["old/ridge"]["saved_flops_counting_the_helper"] == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("arms", "reason"),
+    [
+        ([1], "holds no arms"),
+        ({}, "holds no arms"),
+        ({"scratch": []}, "has no seeds of it"),
+        ({"scratch": {"seeds": {}}}, "has no seeds of it"),
+        ({"scratch": {"seeds": {"1": 3}}}, "does not hold what it should"),
+        ({"scratch": {"seeds": {"1": {"summary": {"flops": 1}, "curve": [{"tokens": 0}]}}}}, "it has no tokens"),
+        ({"scratch": {"seeds": {"1": {"summary": {"tokens": 1}, "curve": []}}}}, "it has no flops and no curve"),
+        ({"scratch": {"seeds": {"1": {"summary": {"tokens": 1, "flops": 1}, "curve": [{}]}}}}, "KeyError 'tokens'"),
+    ],
+)
+def test_broken_kept_numbers_are_told_and_lose_nothing_else(two, tmp_path, arms, reason) -> None:
+    kept = tmp_path / "broken"
+    kept.mkdir()
+    (kept / "results.json").write_text(json.dumps({"arms": arms}))
+    with pytest.raises(UserError, match=rf"(?s)no arm can be read.*{reason}"):
+        results_of(find([kept], tmp_path / "out"))
+    results = results_of(find([kept, tmp_path / "outputs/a"], tmp_path / "out"))
+    assert [name.split("/")[-1] for name in results["arms"]] == ["scratch", "ridge"]
+    assert len(results["left_out"]) == 1 and reason in results["left_out"][0]["reason"]
+
+
+def test_kept_numbers_of_which_one_seed_is_broken_keep_the_others(two, tmp_path) -> None:
+    found = merged(tmp_path, "a")
+    found["arms"]["scratch"]["seeds"]["2"] = {"final": {"bits_per_byte": None}, "curve": None}
+    found["arms"]["ridge"]["seeds"]["1"]["final"]["bits_per_byte"] = None
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/results.json").write_text(json.dumps(found))
+    results = results_of(find([tmp_path / "old"], tmp_path / "out"))
+    assert results["seeds"] == [1] and results["tokens_saved"]["ridge"]["saved"] == pytest.approx(0.8)
+    assert results["arms"]["ridge"]["final"] == {}
+    told = {row["run"]: row["reason"] for row in results["left_out"]}
+    assert "curve" in told["old: scratch, seed 2"] and "no perplexity" in told["old: ridge, seed 1"]
+
+
+def test_an_evaluation_of_another_model_is_told(two, outputs, tmp_path) -> None:
+    other = outputs("other")
+    other.stage("evaluations/SmolLM2-135M", {"results.json": {"perplexity": {}}})
+    with pytest.raises(UserError, match=r"other: SmolLM2-135M: an evaluation of a model that no run") as error:
+        results_of(find([other.root], tmp_path / "out"))
+    assert "experiment's `arms`" not in str(error.value)
+    assert [row["run"] for row in merged(tmp_path, "a", "other")["left_out"]] == ["other: SmolLM2-135M"]
+    two[0].stage("evaluations/source", {"results.json": {"perplexity": {}}})
+    two[0].stage("runs/source", {"summary.json": {}})
+    assert merged(tmp_path, "a")["left_out"] == []
 
 
 def test_a_merged_report_can_be_merged_again(two, tmp_path) -> None:

@@ -9,9 +9,21 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from clp_transfer.clp.job import NEEDS_HELPER
+from clp_transfer.report.assemble import assemble
+from clp_transfer.report.collect import collect
+from clp_transfer.report.find import find
+from clp_transfer.report.headline import lead
+from clp_transfer.report.job import ReportJob
 from clp_transfer.report.paper import paper
 from clp_transfer.report.records import Arm
-from clp_transfer.report.savings import tokens_at, tokens_saved
+from clp_transfer.report.run import report
+from clp_transfer.report.savings import WITHOUT_HELPER, tokens_at, tokens_saved
+from clp_transfer.report.tables import tables
+
+
+def results_of(job: ReportJob) -> dict[str, Any]:
+    return assemble(job, collect(job))
 
 
 def arm(name: str, points: list[tuple[int, float]], seed: int = 1, per_token: float = 10.0) -> Arm:
@@ -140,3 +152,34 @@ def test_the_papers_figure_saves_what_was_read_off_it() -> None:
     # Between 9.9 B (59.9) and 11.4 B (58.4), 59.2 lies 0.7 of 1.5 along.
     assert saved["arm_tokens"] == pytest.approx((9.9 + 1.5 * 0.7 / 1.5) * 1e9)
     assert saved["saved"] == pytest.approx(0.90, abs=0.001)
+
+
+def test_the_methods_without_a_helper_are_those_that_the_transfer_needs_none_for() -> None:
+    for method, needs in {"scratch": False, "fvt": False, "focus": False, "clp": True, "calibrate": True}.items():
+        assert (method not in WITHOUT_HELPER) == needs
+    assert "auto" not in WITHOUT_HELPER and "a method of tomorrow" not in WITHOUT_HELPER
+    assert not WITHOUT_HELPER & NEEDS_HELPER
+
+
+def test_a_seed_without_scratch_is_told(outputs, tmp_path) -> None:
+    one = outputs("a")
+    for name in ("scratch-seed1", "clp-seed1", "clp-seed2"):
+        one.arm(name, SCRATCH)
+    results = results_of(find([one.root], tmp_path / "out"))
+    assert results["cautions"] == ["Seed 2 of clp has no training from scratch: tokens saved are of the other seeds."]
+    one.arm("scratch-seed2", SCRATCH)
+    assert results_of(find([one.root], tmp_path / "out"))["cautions"] == []
+
+
+def test_a_diverged_reference_is_not_an_arm_that_does_not_get_there(folders, no_figures) -> None:
+    for seed, end in ((1, math.nan), (2, 2.0)):
+        folders.arm("scratch", [(0, 3.0), (1000, end)], seed)
+        folders.arm("clp", [(0, 3.0), (500, 1.5)], seed)
+    results = results_of(folders.job())
+    assert results["tokens_saved"]["clp"]["reference_bits_per_byte"] is None
+    assert any("scratch with seed 1 diverged" in text for text in results["cautions"])
+    shown = [str(table.rows) for table in tables(results) if table.name == "savings"]
+    assert "scratch diverged" in shown[0] and "not reached" not in shown[0]
+    report(folders.job())
+    words = " ".join([*lead(results), (folders.root / "report/index.html").read_text()])
+    assert "scratch diverged" in words and "reached by 1 of 2" not in words and "not reach that loss" not in words

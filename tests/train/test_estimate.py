@@ -91,6 +91,21 @@ def test_time_by_hand() -> None:
     assert small.micro_batch == 16
 
 
+def test_a_batch_bounds_the_micro_batch() -> None:
+    def micro_batch(machine: Machine, sequences: int) -> int:
+        return estimate(SMALL, machine, 10**9, batch_tokens=1024 * sequences).micro_batch
+
+    one = Machine(1, 80, 1e15)
+    assert [micro_batch(one, n) for n in (1, 12, 32, 48)] == [1, 12, 32, 32]
+    assert [micro_batch(NODE, n) for n in (8, 64, 1024)] == [1, 8, 32]
+    with pytest.raises(UserError, match="a batch of 12 sequences does not fit 8 GPUs"):
+        micro_batch(NODE, 12)
+    with pytest.raises(UserError, match="a batch of 1,000 tokens is no whole number of sequences of 1,024"):
+        estimate(SMALL, one, 10**9, batch_tokens=1000)
+    # A batch smaller than what keeps a GPU busy is no reason to recompute or to shard.
+    assert estimate(SMALL, NODE, 10**9, batch_tokens=8192).deepspeed == "none"
+
+
 def test_the_ways_follow_from_the_room() -> None:
     big = SIZES["6.4B"]
     ways = [estimate(big, Machine(8, memory, 1e15), 10**9) for memory in (640, 160, 80, 40, 24)]

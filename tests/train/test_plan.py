@@ -48,6 +48,18 @@ def test_the_total_is_the_sum_of_all_runs() -> None:
     assert "7 runs of" in text and "Estimates" in text
 
 
+def test_a_machine_that_cannot_share_the_batch_says_so_and_has_no_total() -> None:
+    text = plan([replace(RUN, batch_tokens=16 * 128), replace(RUN, name="targets")])
+    source, targets, totals = text.split("\n## ")
+    rows = {machine: [row for row in source.splitlines() if f"| {machine.name} |" in row] for machine in MACHINES}
+    for machine, (row,) in rows.items():
+        if machine.devices == 32:
+            assert "| a batch of 16 sequences does not fit 32 GPUs | |" in row
+            assert f"| {machine.name} |" in targets and f"| {machine.name} |" not in totals
+        else:
+            assert f"| {16 // machine.devices} × 128 |" in row and f"| {machine.name} |" in totals
+
+
 def test_a_config_that_cannot_be_read_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         shape(replace(RUN, model=str(tmp_path)))
@@ -74,3 +86,4 @@ def test_the_command_prints_the_plan(tmp_path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "## source:" in done.stdout + done.stderr and "All runs" in done.stdout + done.stderr
+    assert "| 16 × 128 |" in done.stdout and "a batch of 16 sequences does not fit 32 GPUs" in done.stdout

@@ -55,7 +55,7 @@ def train(config: Config) -> float | None:
 def evaluate(config: Config) -> None:
     """Measure a trained model, or every method's start."""
     job = jobs.evaluate_job(config)
-    if _done(job):
+    if _done(job) and not job.has_failed_tasks():
         return
     if isinstance(job, Step0Job):
         from clp_transfer.evaluate.step0 import step0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from clp_transfer.clp.job import TRANSFERS
@@ -22,13 +23,18 @@ from clp_transfer.config.folders import (
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.job import EvaluateJob, Step0Job
+from clp_transfer.files import sha256_json
+
+TASKS = "name some: tasks=[clp_xnli_de]"
+UPSTREAM = "clp_german_modern"  # a group of ours whose tasks are upstream's
+LONGEST = 100  # characters of a folder's own name
 
 
 def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
     """The job of `evaluate.py`: one model, or with `step0=<model>` every method's start on that source.
 
-    `model=` may be any: its result lies in `evaluations/` under the last part of its name. Where texts or tasks are
-    named, it is measured on them alone, not on the experiment's labelled task.
+    `model=` may be any: its result lies in `evaluations/` under its own name, to which a sweep adds its variant. Where
+    texts or tasks are named, it is measured on them alone, not on the experiment's labelled task.
     """
     if config.step0 is not None:
         data_language(config)
@@ -36,6 +42,8 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
     data, stranger = data_folder(config), config.model is not None
     _refuse_what_has_no_effect(config)
     task = config.data.domain_task if not (stranger and (config.texts or config.tasks)) else None
+    if config.limit is not None and not config.tasks and not task:
+        raise UserError(f"limit={config.limit} is set, but no tasks are named whose documents it could limit", TASKS)
     pack = None
     if not config.texts:
         data_language(config)
@@ -49,7 +57,7 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
         task=data.domain_task if task else None,
         labels=task.labels if task else [],
         config=config.evaluate,
-        out=root(config) / "evaluations" / (_last_part(str(config.model)) if stranger else run_name(config)),
+        out=root(config) / "evaluations" / (_stranger_name(config) if stranger else run_name(config)),
         seed=config.seed,
         tokenizer=data.tokenizer(tokenizer) if tokenizer in config.data.tokenizers else None,
         texts=_texts(config.texts),
@@ -57,6 +65,7 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
         data_dir=Path(config.data_dir).expanduser() if config.data_dir else None,
         limit=config.limit,
         cache=Path(config.paths.cache),
+        is_own=not stranger,
     )
 
 
@@ -64,7 +73,9 @@ def _refuse_what_has_no_effect(config: Config) -> None:
     """Raise UserError for a value that would be read by nothing."""
     if not config.tasks and (config.data_dir or config.evaluate.fewshot):
         key = "data_dir" if config.data_dir else "evaluate.fewshot"
-        raise UserError(f"{key} is set, but no tasks are named that read it", "name some: tasks=[xnli_de]")
+        raise UserError(f"{key} is set, but no tasks are named that read it", TASKS)
+    if config.data_dir and not any(name.startswith("clp_") and name != UPSTREAM for name in config.tasks):
+        raise UserError(f"data_dir is set, but none of tasks={config.tasks} reads it: upstream's have their own", TASKS)
     if config.evaluate.revision and (config.model is None or Path(config.model).expanduser().exists()):
         raise UserError(
             f"evaluate.revision={config.evaluate.revision} is of a hub model, and the model is a folder here",
@@ -72,9 +83,21 @@ def _refuse_what_has_no_effect(config: Config) -> None:
         )
 
 
-def _last_part(model: str) -> str:
-    """The folder's name for a model that is not the experiment's own."""
-    return Path(model).expanduser().resolve().name if Path(model).expanduser().exists() else model.rpartition("/")[2]
+def _stranger_name(config: Config) -> str:
+    """The result's folder for a model that is not the experiment's own.
+
+    A name of `data.models` is kept, a hub id becomes `owner--name`. A folder is called by its last part (`model` by its
+    parent's), and by a hash of its whole path, since many have the same last part.
+    """
+    named = str(config.model)
+    path = Path(named).expanduser()
+    if named not in config.data.models and path.exists():
+        whole = path.resolve()
+        last = whole.parent.name if whole.name == "model" else whole.name
+        name = f"{last[:LONGEST]}-{sha256_json(str(whole))[:8]}"
+    else:
+        name = re.sub(r"/+", "--", named.strip("/"))
+    return f"{name},{config.variant}" if config.variant else name
 
 
 def _texts(texts: object) -> dict[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from clp_transfer.report.find import sweeps
 from clp_transfer.report.job import ArmRun, ReportJob
 from clp_transfer.train.job import ArchitectureConfig, PhasesConfig, PlannedRun, TrainJob, best_rate
 
+log = logging.getLogger(__name__)
 __all__ = ["evaluate_job", "prepare_job", "report_job", "train_job", "transfer_job"]
 
 
@@ -91,6 +93,7 @@ def train_job(config: Config) -> TrainJob:
             f"tokenizer={config.tokenizer} is not in data.tokenizers",
             f"choose one of {', '.join(config.data.tokenizers)}",
         )
+    _tell_of_idle_phases(config)
     data, target = data_folder(config), config.run == TARGET
     model = init_folder(config) if target else None
     if config.model is not None:
@@ -118,6 +121,18 @@ def train_job(config: Config) -> TrainJob:
     )
 
 
+def _tell_of_idle_phases(config: Config) -> None:
+    """Warn of phases that this run does not have. No error: an experiment sets them for all of its runs at once."""
+    if config.run != TARGET:
+        if config.phases.share > 0:
+            log.warning("phases are for targets: run=%s has none and trains everything from its first step", config.run)
+        return
+    default = asdict(PhasesConfig())
+    idle = [f"phases.{key}={value}" for key, value in asdict(config.phases).items() if value != default[key]]
+    if config.phases.share == 0 and idle:
+        log.warning("phases.share is 0: there is no first phase, and without effect are %s", ", ".join(idle))
+
+
 def planned_run(config: Config, source: ArchitectureConfig, times: int) -> PlannedRun:
     """What `make plan` asks about a training run; `source`: the architecture of the experiment's own source.
 
@@ -137,6 +152,7 @@ def planned_run(config: Config, source: ArchitectureConfig, times: int) -> Plann
         model=model,
         architecture=architecture,
         vocabulary=wanted.vocab_size if wanted is not None else None,
+        batch_tokens=config.budget.batch_tokens,
     )
 
 

@@ -35,8 +35,9 @@ def domain_task(
     """Zero-shot accuracy of a causal language model on JSON lines `{"text", "label"}`, the first `limit` of them.
 
     Returns `acc`, `stderr` (sample standard deviation / √n), `documents`, `random` (1 / labels), `majority` (the
-    share of the commonest label), `labels`, `distinguishable` (see `is_distinguishable`). A prompt longer than
-    the model's context loses its beginning. Needs no network and writes nothing outside a temporary folder.
+    share of the commonest label), `labels`, `distinguishable` (see `is_distinguishable`), `dtype` (of the weights, in
+    which it is computed). A prompt longer than the model's context loses its beginning. Needs no network and writes
+    nothing outside a temporary folder.
 
     Raises UserError where the data are broken or `evaluate` is not the package that the harness needs.
     """
@@ -56,6 +57,7 @@ def domain_task(
         "majority": majority,
         "labels": labels,
         "distinguishable": is_distinguishable(acc, error, random, majority),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
 
 

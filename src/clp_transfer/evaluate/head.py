@@ -39,9 +39,13 @@ def token_losses(
     return torch.cat(found)
 
 
-def logits_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, float32 [n], of targets int64 [n] under given logits [n, V], some rows at a time."""
-    size = max(1, (ROWS * ENTRIES if logits.device.type == "cpu" else GPU_LOGITS) // logits.shape[-1])
+def logits_losses(logits: Tensor, targets: Tensor, most: int | None = None) -> Tensor:
+    """Cross-entropy in nats, float32 [n], of targets int64 [n] under given logits [n, V].
+
+    Some rows at a time, `most` float32 numbers of them: a copy of all the logits would double the memory.
+    """
+    most = most or (ROWS * ENTRIES if logits.device.type == "cpu" else GPU_LOGITS)
+    size = max(1, most // logits.shape[-1])
     parts = [
         functional.cross_entropy(logits[i : i + size].float(), targets[i : i + size], reduction="none")
         for i in range(0, len(targets), size)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.hub import resolved
-from clp_transfer.files import sha256_file, sha256_json
+from clp_transfer.files import read_json, sha256_file, sha256_json
 from clp_transfer.manifest import Plan, digest, hash_files
 
 WINDOWS = ("rolling", "strided", "stream")
 PRECISIONS = ("fp32", "bf16", "fp16")
+COMPRESSED = (".gz", ".xz", ".zst")
+# These cannot change the result; of a hub model the plan has the commit itself.
+NO_PART_OF_THE_RESULT = ("threads", "batch_size", "revision")
 
 
 @dataclass
@@ -53,7 +57,7 @@ class EvaluateJob:
     `texts`: held-out texts by name, each a list of files; none: the experiment's validation pack, if there is one,
     which the tokenizer in the folder `tokenizer` made. `task`: the experiment's labelled task's file, or null for none.
     `tasks`: names of zero-shot tasks, with data from `data_dir` or the hub, at most `limit` documents of each. `cache`:
-    where fetched and converted files are kept.
+    where fetched and converted files are kept. `is_own`: whether the experiment itself trains the model.
     """
 
     model: str | Path
@@ -69,6 +73,7 @@ class EvaluateJob:
     data_dir: Path | None = None
     limit: int | None = None
     cache: Path = Path(".cache/clp-transfer")
+    is_own: bool = False
 
     def plan(self) -> Plan:
         """The settings and the contents of the model, the texts and the task; of a hub model its commit.
@@ -79,21 +84,41 @@ class EvaluateJob:
         if self.texts:
             inputs |= {f"text {name}": _files_hash(name, files) for name, files in self.texts.items()}
         elif self.validation_pack is not None:
+            if not self.validation_pack.with_suffix(".json").is_file():
+                raise UserError(
+                    f"there is nothing to measure on: no texts are named, and no validation pack {self.validation_pack}"
+                    " has been made",
+                    "name texts={news: news.jsonl} or tasks=[clp_german], or run prepare.py first",
+                )
             inputs["validation"] = digest(self.validation_pack.parent, f"{self.validation_pack.name}.*")
         if self.task is not None:
             inputs["task"] = digest(self.task.parent, self.task.name)
-        settings = {k: v for k, v in asdict(self.config).items() if not k.startswith("step0_")}
+        settings = {
+            key: value
+            for key, value in asdict(self.config).items()
+            if not key.startswith("step0_") and key not in NO_PART_OF_THE_RESULT
+        }
         settings |= {"labels": self.labels, "seed": self.seed, "limit": self.limit}
         if self.tasks:
             settings["tasks"] = self.tasks
             if self.data_dir is not None:
-                inputs["data_dir"] = digest(self.data_dir)
+                inputs["data_dir"] = _folder_hash(self.data_dir)
         return Plan("evaluate", self.out, settings, inputs)
+
+    def has_failed_tasks(self) -> bool:
+        """Whether a result is there in which a task could not be measured, which is tried again."""
+        results = self.out / "results.json"
+        return results.is_file() and bool(failed_tasks(read_json(results)))
 
     @property
     def model_key(self) -> str:
         """What tells this model from all others: the content hash of its files, or the commit on the hub."""
         path = Path(self.model).expanduser()
+        if self.is_own and not path.is_dir():
+            raise UserError(
+                f"the model to measure has not been trained yet: there is no folder {path}",
+                "train it first: python train.py with the same experiment=, run=, method=, seed=",
+            )
         if path.is_dir():
             return digest(path)
         return sha256_file(path) if path.is_file() else resolved(str(self.model), self.config.revision)
@@ -104,12 +129,33 @@ class EvaluateJob:
         return not Path(self.model).expanduser().exists()
 
 
+def failed_tasks(results: dict[str, Any]) -> list[str]:
+    """The tasks of a `results.json` that could not be measured."""
+    return [name for name, row in (results.get("tasks") or {}).items() if row.get("error") is not None]
+
+
 def _files_hash(name: str, files: list[Path]) -> str:
-    """One hash of the contents of a text's files; raises UserError for one that is not there."""
+    """One hash of the contents of a text's files and how they are read; raises UserError for one that is not there."""
     for file in files:
         if not file.is_file():
             raise UserError(f"texts.{name}: there is no file {file}", "check the path: texts={name: file.jsonl}")
-    return sha256_json(list(hash_files(files).values()))
+    return sha256_json([[_ending(file), found] for file, found in zip(files, hash_files(files).values(), strict=True)])
+
+
+def _ending(file: Path) -> str:
+    """What a reader is chosen by: `.txt`, `.jsonl.gz`."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    return "".join(suffixes[-2:] if suffixes and suffixes[-1] in COMPRESSED else suffixes[-1:])
+
+
+def _folder_hash(data_dir: Path) -> str:
+    """The content hash of the tasks' data; raises UserError where there is none."""
+    remedy = "name the folder that holds the tasks' *.jsonl files"
+    if not data_dir.is_dir():
+        raise UserError(f"data_dir={data_dir}: there is no such folder", remedy)
+    if not any(data_dir.iterdir()):
+        raise UserError(f"data_dir={data_dir} is empty", remedy)
+    return digest(data_dir)
 
 
 @dataclass
@@ -130,6 +176,10 @@ class Step0Job:
     out: Path
     seed: int
     text: Path | None = None
+
+    def has_failed_tasks(self) -> bool:
+        """No: there are no tasks."""
+        return False
 
     def plan(self) -> Plan:
         """The methods and the contents of both models and of the validation text."""

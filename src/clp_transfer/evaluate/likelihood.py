@@ -18,6 +18,7 @@ from torch import Tensor
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.head import ROWS, logits_losses, token_losses
 from clp_transfer.evaluate.perplexity import evaluating
+from clp_transfer.evaluate.refusals import NotFinite
 from clp_transfer.evaluate.windows import Windows, batches
 from clp_transfer.train.loss import find_bend
 
@@ -27,6 +28,11 @@ Document = NDArray[np.int32]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Bytes of activations in flight. On a CPU more is slower: they should stay near the processor.
 CPU_BYTES, GPU_SHARE = 64 << 20, 0.5
+
+
+def default_precision(device: str) -> str:
+    """The precision of matrix products where the config leaves it open."""
+    return "fp32" if device == "cpu" else "bf16"
 
 
 class Likelihood:
@@ -156,26 +162,3 @@ class _Gathered:
             spoilt = self.windows.document[numbers[~np.isfinite(losses)]]
             raise NotFinite(int(spoilt.min()))
         np.add.at(self.nats, numbers, losses)
-
-
-class NotFinite(UserError):
-    """A loss is NaN or infinite; `document` is the number, from 0, of the one that it is in."""
-
-    def __init__(self, document: int, text: str = "the text") -> None:
-        self.document = document
-        super().__init__(
-            f"the loss is not finite in document {document} of {text} (counted from 0)",
-            "the weights hold NaN or infinite values, or overflow in this precision: check the run that made them, or"
-            " use evaluate.precision=fp32",
-        )
-
-
-def check_ids(model: Any, documents: list[Document]) -> None:
-    """Raise UserError for an id that has no embedding row: on a GPU it would end in an unreadable assertion."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    largest = max((int(ids.max()) for ids in documents if len(ids)), default=0)
-    if largest >= rows:
-        raise UserError(
-            f"the text has token id {largest}, but the model's embedding has {rows} rows",
-            "use the tokenizer that the model was trained with",
-        )

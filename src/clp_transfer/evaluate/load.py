@@ -54,8 +54,11 @@ def load_tokenizer(folder: Path, model: Any, *, trust_remote_code: bool = False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
+        # transformers' commonest message is a list of all that it tried, whose first line only announces it.
+        reason = (str(error).splitlines() or [""])[0]
         raise UserError(
-            f"{folder} has no tokenizer: {str(error).splitlines()[0]}",
+            f"{folder} has no tokenizer that can be loaded"
+            + ("" if not reason or reason.endswith(":") else f": {reason}"),
             "save the tokenizer that the model was trained with into the same folder",
         ) from error
     check_rows(tokenizer, model, str(folder))

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from clp_transfer.errors import UserError
+from clp_transfer.evaluate.head import logits_losses
+from clp_transfer.evaluate.refusals import NotFinite, check_ids
 from clp_transfer.packed import BYTES, END, WORDS
 
 POLICY = (
@@ -116,7 +116,7 @@ def measure(
     """
     if len(tokens) == 0 or int(documents[-1, END]) != len(tokens):
         raise ValueError(f"{len(tokens)} tokens, but the index of documents ends elsewhere")
-    _check_ids(model, tokens)
+    check_ids(model, [tokens])
     nats = 0.0
     with evaluating(model):
         for start, losses in stream_losses(model, tokens, eos_id, window, batch_size):
@@ -163,6 +163,12 @@ def stream_losses(
         yield start, _token_losses(model, inputs.to(device), targets.to(device))
 
 
+def _token_losses(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Nats of each target in reading order, float64 [rows · length] on the CPU; the logits end with this call."""
+    logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
+    return logits_losses(logits, targets.flatten(), CHUNK_LOGITS).cpu().double()
+
+
 def _batches(
     tokens: NDArray[Any], eos_id: int, window: int, batch_size: int, vocabulary: int
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
@@ -184,44 +190,12 @@ def _batches(
         )
 
 
-def _token_losses(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-probability of each target in reading order: float64 [rows · length], on the CPU.
-
-    The log-softmax works on a few rows at a time: a float32 copy of all the logits would double the memory.
-    """
-    logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
-    flat = targets.flatten()
-    step = max(1, CHUNK_LOGITS // logits.shape[-1])
-    parts = [
-        functional.cross_entropy(logits[i : i + step].float(), flat[i : i + step], reduction="none")
-        for i in range(0, len(flat), step)
-    ]
-    return torch.cat(parts).cpu().double()
-
-
 def _vocabulary(model: torch.nn.Module) -> int:
     """Columns of the logits, as far as the model's config tells (a wrapper may hide it)."""
     return int(getattr(getattr(model, "config", None), "vocab_size", None) or 1 << 16)
 
 
-def _check_ids(model: torch.nn.Module, tokens: NDArray[Any]) -> None:
-    """Refuse ids that have no embedding row; on a GPU they would end in an unreadable device assertion."""
-    get_embeddings = getattr(model, "get_input_embeddings", None)
-    if get_embeddings is None:
-        return
-    rows, largest = get_embeddings().weight.shape[0], int(tokens.max())
-    if rows and largest >= rows:  # DeepSpeed ZeRO 3 shows 0 rows: the matrix is elsewhere
-        raise UserError(
-            f"the text has token id {largest}, but the model's embedding has {rows} rows",
-            "use the pack that was made with this model's tokenizer",
-        )
-
-
-def _not_finite(losses: torch.Tensor, start: int, window: int, documents: NDArray[np.int64]) -> UserError:
+def _not_finite(losses: torch.Tensor, start: int, window: int, documents: NDArray[np.int64]) -> NotFinite:
     position = start + int((~losses.isfinite()).nonzero()[0])
     document = int(np.searchsorted(documents[:, END], position, side="right"))
-    return UserError(
-        f"the loss is not finite at token {position} (window {position // window}, document {document},"
-        " both counted from 0)",
-        "the weights hold NaN or infinite values, or overflow in this precision: check the run that made them",
-    )
+    return NotFinite(document, place=f"token {position} of all, window {position // window}; ")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from clp_transfer.errors import UserError
-from clp_transfer.files import write_json, write_text
+from clp_transfer.files import read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
 SYSTEMS = Path(__file__).parent / "published.yaml"
@@ -26,7 +26,8 @@ class PublishedConfig:
 
     `models`: names on the hub, all of `published.yaml` by default. `models_dir`: a folder where `<owner>/<name>` is
     looked up first. `data_dir`, `limit`, `fewshot`, `batch_size`, `seed`: see `zero_shot`. `out`: the folder of
-    `published.json`, `published.md` and the kept rows.
+    `published.json`, `published.md` and the kept rows; systems that an earlier call with the same settings measured
+    stay in the table.
     """
 
     models: list[str] = field(default_factory=list)
@@ -49,30 +50,68 @@ def systems() -> list[dict[str, str]]:
 def published(config: PublishedConfig) -> dict[str, Any]:
     """Measure every system that can be loaded, and write the table after each; returns what the JSON holds.
 
-    A system that cannot be loaded (no network, gated, too large for the memory) has the reason as `error`. Finished
-    tasks are kept in `out`, so the same call goes on after an interruption and retries what failed. Under a launcher
-    the documents are shared among the ranks. Raises UserError for a misspelt model or task, and broken local data.
+    A system that cannot be loaded (no network, gated, too large for the memory, a part of its weights missing) has the
+    reason as `error`. Finished tasks are kept in `out`, so the same call goes on after an interruption and retries
+    what failed. Under a launcher the documents are shared among the ranks. Raises UserError, before any model is
+    loaded, for a misspelt model or task, a number or a folder that makes no sense, and broken local data.
     """
     from clp_transfer.evaluate.harness import check_evaluate_package
-    from clp_transfer.evaluate.published_table import markdown
-    from clp_transfer.evaluate.task_names import expand
     from clp_transfer.train.together import rank
 
     check_evaluate_package()
-    _start_ranks()
     known = {system["name"]: system for system in systems()}
-    if unknown := [name for name in config.models if name not in known]:
-        raise UserError(f"no published system {', '.join(unknown)}", f"choose from {', '.join(known)}")
+    tasks = _check(config, known)
+    _start_ranks()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
     del settings["models"], settings["out"]
-    result: dict[str, Any] = {"settings": settings, "tasks": expand(config.tasks), "systems": []}
+    result: dict[str, Any] = {"settings": settings, "tasks": tasks, "systems": []}
+    rows = _earlier(config.out / "published.json", result)
     for system in [known[name] for name in config.models or known]:
         log.info("%s (%s)", system["name"], system["what"])
-        result["systems"].append(system | _measure(system["name"], config))
+        row = system | _measure(system["name"], config)
+        if row["error"] is not None and system["name"] in rows and rows[system["name"]]["error"] is None:
+            log.warning("  its numbers from an earlier call are kept")
+        else:
+            rows[system["name"]] = row
+        result["systems"] = [rows[name] for name in known if name in rows]
         if rank() == 0:
-            write_json(config.out / "published.json", result)
-            write_text(config.out / "published.md", markdown(result))
+            _write(config.out, result)
     return result
+
+
+def _check(config: PublishedConfig, known: dict[str, Any]) -> list[str]:
+    """The tasks' names; raises UserError for whatever could not be meant."""
+    from clp_transfer.evaluate.task_names import expand, is_ours
+    from clp_transfer.evaluate.zero_shot import _check_data, _check_numbers
+
+    if unknown := [name for name in config.models if name not in known]:
+        raise UserError(f"no published system {', '.join(unknown)}", f"choose from {', '.join(known)}")
+    if config.models_dir is not None and not config.models_dir.is_dir():
+        raise UserError(
+            f"models_dir={config.models_dir} is not a folder",
+            "name the folder that holds <owner>/<name>, or leave it out",
+        )
+    _check_numbers(config.limit, config.fewshot, config.batch_size)
+    tasks = expand(config.tasks)
+    _check_data([name for name in tasks if is_ours(name)], config.data_dir, config.fewshot)
+    return tasks
+
+
+def _earlier(path: Path, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier call with the same settings, by system."""
+    found = read_json(path) if path.is_file() else {"systems": []}
+    if any(found.get(name) != result[name] for name in ("settings", "tasks")):
+        if found["systems"]:
+            log.warning("%s is of other settings and is replaced; its rows stay in %s", path, path.parent / "rows")
+        return {}
+    return {row["name"]: row for row in found["systems"]}
+
+
+def _write(out: Path, result: dict[str, Any]) -> None:
+    from clp_transfer.evaluate.published_table import markdown
+
+    write_json(out / "published.json", result)
+    write_text(out / "published.md", markdown(result))
 
 
 def _measure(name: str, config: PublishedConfig) -> dict[str, Any]:
@@ -86,6 +125,8 @@ def _measure(name: str, config: PublishedConfig) -> dict[str, Any]:
     opened, error = None, None
     try:
         opened = _open(name, config.models_dir)
+    except UserError as caught:
+        error = caught.problem.partition("\n")[0][:300]
     except (Exception, MemoryError) as caught:  # whatever a model of others, or the way to it, can raise
         error = f"{type(caught).__name__}: {(str(caught).strip().splitlines() or [''])[0][:300]}"
     if failures := [told for told in gather(error) if told is not None]:
@@ -116,28 +157,26 @@ def _measure(name: str, config: PublishedConfig) -> dict[str, Any]:
 def _open(name: str, models_dir: Path | None) -> tuple[Any, Any, dict[str, Any]]:
     """The model on this rank's device, its tokenizer, and `key`, `loaded_from`, `parameters`, `dtype`."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+    from transformers import AutoConfig, AutoModelForCausalLM
 
+    from clp_transfer.clp.checkpoint.locate import locate
+    from clp_transfer.evaluate.load import load_model, load_tokenizer
     from clp_transfer.manifest import digest
 
-    transformers_logging.disable_progress_bar()
-    local = None if models_dir is None else models_dir / name
-    place = str(local) if local is not None and local.is_dir() else name
+    local = None if models_dir is None or not (models_dir / name).is_dir() else models_dir / name
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    config = AutoConfig.from_pretrained(place)
+    config = AutoConfig.from_pretrained(local or name)
     with torch.device("meta"):  # its size, before tens of gigabytes are fetched
         parameters = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     _check_memory(parameters * dtype.itemsize, device)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise UserError(f"its tokenizer has {len(tokenizer)} tokens, but its embedding has {rows} rows")
-    key = digest(Path(place)) if place != name else f"{name}@{getattr(config, '_commit_hash', None)}"
-    about = {"key": key, "loaded_from": "models_dir" if place != name else "hub", "parameters": parameters}
-    return model.to(device).eval(), tokenizer, about | {"dtype": str(dtype).removeprefix("torch.")}
+    commit = getattr(config, "_commit_hash", None)
+    folder = local or locate(name, revision=commit)
+    model = load_model(folder, device=device, dtype=dtype)
+    tokenizer = load_tokenizer(folder, model)
+    key = f"{name}@{commit}" if local is None else digest(local)
+    about = {"key": key, "loaded_from": "hub" if local is None else "models_dir", "parameters": parameters}
+    return model, tokenizer, about | {"dtype": str(dtype).removeprefix("torch.")}
 
 
 def _check_memory(needed: int, device: str) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from clp_transfer.clp.checkpoint.locate import locate
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.harness import domain_task
-from clp_transfer.evaluate.job import EvaluateJob
-from clp_transfer.evaluate.likelihood import Likelihood
+from clp_transfer.evaluate.job import EvaluateJob, failed_tasks
+from clp_transfer.evaluate.likelihood import Likelihood, default_precision
 from clp_transfer.evaluate.load import load_model, load_tokenizer, use_threads
 from clp_transfer.evaluate.ranks import group
 from clp_transfer.evaluate.samples import continuations
@@ -20,15 +22,16 @@ from clp_transfer.evaluate.scores import Scores
 from clp_transfer.evaluate.texts import Text, from_files, from_pack, made_by
 from clp_transfer.evaluate.tokens import Tokens, window_length
 from clp_transfer.evaluate.windows import strides
-from clp_transfer.files import read_json, write_json
-from clp_transfer.manifest import Plan, writing
+from clp_transfer.files import read_json, sha256_json, write_json
+from clp_transfer.manifest import Plan, is_complete, writing
 from clp_transfer.packed import PackedCorpus
-from clp_transfer.train.together import on_main, rank, together
+from clp_transfer.train.together import WriteFailed, on_main, rank, together
 
 log = logging.getLogger(__name__)
 
 BATCH = 32  # of task documents, where the config leaves it to us
 PACK = "validation"
+KEPT = "kept-"  # how the files begin that an interrupted run, or one with a failed task, goes on from
 
 
 def evaluate(job: EvaluateJob) -> None:
@@ -40,20 +43,18 @@ def evaluate(job: EvaluateJob) -> None:
     """
     use_threads(job.config.threads)
     plan = job.plan()
-    with group() as device:
-        if rank() > 0:
-            _evaluate(job, plan, device)
-            return
-        with writing(plan) as working:
-            results = _evaluate(job, plan, device)
-            write_json(working / "results.json", results)
-            for path in [*working.glob("text-*.npz"), *working.glob("tasks.json")]:
-                path.unlink()
+    with group() as device, ExitStack() as stack:
+        _begin(plan, stack)
+        precision = job.config.precision or default_precision(device)
+        results = _evaluate(job, plan, device, precision)
+        if rank() == 0:
+            write_json(plan.working / "results.json", results)
+            if not failed_tasks(results):
+                _forget(plan.working)
 
 
-def _evaluate(job: EvaluateJob, plan: Plan, device: str) -> dict[str, Any]:
+def _evaluate(job: EvaluateJob, plan: Plan, device: str, precision: str) -> dict[str, Any]:
     """The results; empty on ranks above 0, which share the texts and the zero-shot tasks, but not what is small."""
-    precision = job.config.precision or ("bf16" if device != "cpu" else "fp32")
     folder = on_main(lambda: _folder(job))
     model, tokenizer = together(lambda: _load(job, folder, device, precision))
     perplexity = _perplexity(job, plan, folder, model, tokenizer, precision) if _has_text(job) else {"perplexity": None}
@@ -62,7 +63,7 @@ def _evaluate(job: EvaluateJob, plan: Plan, device: str) -> dict[str, Any]:
         return {}
     return {
         **perplexity,
-        "tasks": _domains(job, plan, model, tokenizer) | tasks,
+        "tasks": _domains(job, plan, model, tokenizer, precision) | tasks,
         "samples": continuations(
             model,
             tokenizer,
@@ -72,6 +73,41 @@ def _evaluate(job: EvaluateJob, plan: Plan, device: str) -> dict[str, Any]:
             seed=job.seed,
         ),
     }
+
+
+def _kept(plan: Plan, what: str, precision: str, suffix: str) -> Path:
+    """The file that keeps what was measured: of one text by name and content, or of the task, in one precision.
+
+    The plan does not know the precision where the config leaves it open, nor the order of the texts.
+    """
+    content = plan.inputs.get(f"text {what}", plan.inputs.get("validation")) if suffix == "npz" else plan.inputs["task"]
+    return plan.working / f"{KEPT}{sha256_json([what, content, precision])[:16]}.{suffix}"
+
+
+def _begin(plan: Plan, stack: ExitStack) -> None:
+    """Take the result's lock on rank 0, so that every rank hears where another process holds it.
+
+    What a finished result with a failed task has kept is copied: only that task is measured again.
+    """
+
+    def begin() -> None:
+        stack.enter_context(writing(plan))
+        if is_complete(plan):
+            for path in plan.out.glob(f"{KEPT}*"):
+                shutil.copy2(path, plan.working / path.name)
+
+    try:
+        on_main(begin)
+    except WriteFailed as error:
+        if error.__cause__ is None:  # another rank's
+            raise
+        raise error.__cause__ from None
+
+
+def _forget(working: Path) -> None:
+    """Delete what is kept: all is measured."""
+    for path in working.glob(f"{KEPT}*"):
+        path.unlink()
 
 
 def _folder(job: EvaluateJob) -> Path:
@@ -115,8 +151,8 @@ def _perplexity(
     begins = {} if config.windows == "stream" else {"bos": tokens.about()}
     shared = {**cutting.about(), **begins, "precision": precision}
     records, all_scores = {}, []
-    for number, name in enumerate(job.texts or [PACK]):
-        kept = plan.working / f"text-{number}.npz"
+    for name in job.texts or [PACK]:
+        kept = _kept(plan, name, precision, "npz")
         text = together(lambda name=name: _text(job, name, folder, tokens))  # type: ignore[misc]
         started = time.time()
         if on_main(kept.is_file):
@@ -176,11 +212,11 @@ def _zero_shot(job: EvaluateJob, plan: Plan, model: Any, tokenizer: Any) -> dict
     )
 
 
-def _domains(job: EvaluateJob, plan: Plan, model: Any, tokenizer: Any) -> dict[str, Any]:
+def _domains(job: EvaluateJob, plan: Plan, model: Any, tokenizer: Any, precision: str) -> dict[str, Any]:
     """The row of the experiment's labelled task, kept in a file as soon as it is there."""
-    kept = plan.working / "tasks.json"
     if job.task is None:
         return {}
+    kept = _kept(plan, "domains", precision, "json")
     if kept.is_file():
         return {"domains": read_json(kept)}
     started, size = time.time(), job.config.batch_size or BATCH

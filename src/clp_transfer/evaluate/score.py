@@ -12,7 +12,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from clp_transfer.evaluate import perplexity
-from clp_transfer.evaluate.likelihood import DTYPES, Likelihood, NotFinite, check_ids
+from clp_transfer.evaluate.likelihood import DTYPES, Likelihood
+from clp_transfer.evaluate.refusals import NotFinite, check_ids
 from clp_transfer.evaluate.scores import Scores
 from clp_transfer.evaluate.texts import Text
 from clp_transfer.evaluate.windows import POLICIES, Windows, cut

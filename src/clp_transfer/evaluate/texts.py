@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,17 +18,19 @@ from clp_transfer.errors import UserError
 from clp_transfer.evaluate.tokens import Tokens
 from clp_transfer.files import sha256_file
 from clp_transfer.packed import BYTES, WORDS, PackedCorpus, count_words
-from clp_transfer.prepare.documents import valid
+from clp_transfer.prepare.documents import Document, valid
 from clp_transfer.prepare.job import CleanConfig, SourceConfig
 from clp_transfer.prepare.readers import ReadLimits, find_reader
-from clp_transfer.prepare.streams import Stream, open_stream, split_name
+from clp_transfer.prepare.readers.jsonl import jsonl, rows_with_text
+from clp_transfer.prepare.streams import Stream, open_stream
 
 log = logging.getLogger(__name__)
 
-# Of JSON lines, the field that says to which part a document belongs; the first that the first line has.
+# Of JSON lines, the fields that may say to which part a document belongs; the first that any of the rows has.
 PARTS = ("domain", "source")
 NO_PART = "(none)"
-LOOK_AHEAD = 1 << 20
+Fields = tuple[str | None, ...]  # the values of `PARTS`
+NO_FIELDS: Fields = (None,) * len(PARTS)
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,17 @@ def from_files(name: str, files: list[Path], tokens: Tokens, *, max_bytes: int |
     Raises UserError where a file cannot be read, holds no document, or the first one is longer than `max_bytes`.
     """
     texts: list[str] = []
-    parts: list[str | None] = []
+    fields: list[Fields] = []
     left_out: Counter[str] = Counter()
     size, full = 0, False
     for file in files:
-        for text, part in _read(file, left_out) if not full else ():
+        for text, found in _read(file, left_out) if not full else ():
             size += len(text.encode())
             full = max_bytes is not None and size > max_bytes
             if full:
                 break
             texts.append(text)
-            parts.append(part)
+            fields.append(found)
     if not texts:
         listed = ", ".join(map(str, files))
         why = f" ({', '.join(f'{reason}: {count}' for reason, count in left_out.items())})" if left_out else ""
@@ -90,37 +92,39 @@ def from_files(name: str, files: list[Path], tokens: Tokens, *, max_bytes: int |
     about: dict[str, Any] = {"files": [file.name for file in files]} | (
         {"left_out": dict(left_out)} if left_out else {}
     )
-    known = [part or NO_PART for part in parts] if any(parts) else None
-    return from_strings(name, texts, tokens, stream=stream, parts=known, **about)
+    return from_strings(name, texts, tokens, stream=stream, parts=_parts(fields), **about)
 
 
-def _read(file: Path, left_out: Counter[str]) -> list[tuple[str, str | None]]:
-    """The documents of a file with the part that each belongs to, if its rows say so."""
+def _parts(fields: list[Fields]) -> list[str] | None:
+    """Each document's part by the first of `PARTS` that any document has; None where none has one."""
+    for number in range(len(PARTS)):
+        found = [values[number] for values in fields]
+        if any(found):
+            return [part or NO_PART for part in found]
+    return None
+
+
+def _read(file: Path, left_out: Counter[str]) -> Iterator[tuple[str, Fields]]:
+    """The documents of a file, as they are asked for, with what their rows' `PARTS` say."""
     clean = CleanConfig()
-    found = []
     with open_stream(file) as stream:
-        field_name = _part_field(stream, file)
-        config = SourceConfig(id=field_name or "id")
-        reader = find_reader(config, str(file))
-        for document in reader(stream, config, ReadLimits(clean.longest), left_out):
-            kept = valid(document, clean, left_out)
+        for text, fields in _rows(stream, file, ReadLimits(clean.longest), left_out):
+            # The parts are looked at with it: they are written too, and so must be UTF-8.
+            kept = valid(Document("".join(part or "" for part in fields), text), clean, left_out)
             if kept is not None:
-                # A row without the field is named after the file and its line.
-                named = field_name is not None and not kept.id.startswith(f"{stream.stem}:")
-                found.append((kept.text, kept.id if named else None))
-    return found
+                yield kept.text, fields
 
 
-def _part_field(stream: Stream, file: Path) -> str | None:
-    """Which of `PARTS` the first line of a JSON-lines file has."""
-    if not split_name(str(file))[0].lower().endswith((".jsonl", ".ndjson", ".json")):
-        return None
-    first = stream.peek(LOOK_AHEAD).partition(b"\n")[0]
-    try:
-        row = json.loads(first)
-    except ValueError:  # the reader has its own words for it
-        return None
-    return next((name for name in PARTS if isinstance(row, dict) and isinstance(row.get(name), str)), None)
+def _rows(stream: Stream, file: Path, limits: ReadLimits, left_out: Counter[str]) -> Iterator[tuple[str, Fields]]:
+    config = SourceConfig()
+    reader = find_reader(config, str(file))
+    if reader is not jsonl:
+        for document in reader(stream, config, limits, left_out):
+            yield document.text, NO_FIELDS
+        return
+    for _, row, text in rows_with_text(stream, config, limits, left_out):
+        values = (row.get(name) for name in PARTS)
+        yield text, tuple(value if isinstance(value, str) else None for value in values)
 
 
 def from_pack(

@@ -57,6 +57,9 @@ def cut(lengths: NDArray[np.int64], window: int, stride: int) -> Windows:
 
 def strides(windows: str, window: int, stride: int | None) -> int:
     """The stride of a policy; null is half a window for `strided`. Raises UserError for one that does not fit it."""
+    for name, value in (("window", window), ("stride", stride)):
+        if value is not None and value < 1:
+            raise UserError(f"evaluate.{name}={value} makes no sense", "expected: 1 or more tokens")
     if windows != "strided":
         if stride is not None and stride != window:
             raise UserError(

@@ -53,9 +53,9 @@ def zero_shot(
     `majority`, `labels`, `distinguishable` (`harness.is_distinguishable`), `precision`, `recall`, `f1` with `average`,
     and `acc_pmi`, `acc_length_normalised` (`calibrated.CalibratedTask`) with `stderr_…` and `distinguishable_…`; of
     clp_oscar_ppl_de: `word_perplexity`, `byte_perplexity`, `bits_per_byte`; of others: the harness's metrics by name.
-    Each has `documents`, `fewshot`, `limit`, `version` and `error`: None, or why the task could not be measured (no
-    data, no network, log-likelihoods that are not finite, no memory). Other tasks go on, and it is tried again next
-    time.
+    Each has `documents`, `fewshot`, `limit`, `version`, `dtype` (of the weights, which the harness computes in) and
+    `error`: None, or why the task could not be measured (no data, no network, log-likelihoods that are not finite, no
+    memory). Other tasks go on, and it is tried again next time.
 
     Where torch.distributed is initialised, every rank calls this with the whole model, and the documents are shared
     among them; all get the rows. Raises UserError for what cannot be meant: an unknown name, broken local data,
@@ -86,12 +86,14 @@ def _kept_or_measured(
     if task_names.is_ours(name) and not settings["fewshot"]:
         del key["seed"]  # nothing is drawn
     path = cache / f"{name}-{sha256_json(key)[:16]}.json"
+    dtype = settings["dtype"].removeprefix("torch.")
     kept = on_main(lambda: read_json(path) if path.is_file() else None)
     if kept is not None:
-        return dict(kept["row"])
+        return {**kept["row"], "dtype": dtype}
     started = time.time()
     found = _measured(name, model, tokenizer, batch_size, path.with_suffix(".requests"), settings)
-    row = {"fewshot": settings["fewshot"], "limit": settings["limit"], "version": version, "error": None} | found
+    row = {"fewshot": settings["fewshot"], "limit": settings["limit"], "version": version, "dtype": dtype}
+    row |= {"error": None} | found
     if row["error"] is None:
         on_main(lambda: write_json(path, {"key": key, "row": row}))
     log.info("%s: %s (%.0f s)", name, summary(row), time.time() - started)

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from clp_transfer.report.canvas import blank, title
 from clp_transfer.report.palette import CARD, GRID, INK, MUTED, colours
-from clp_transfer.report.words import number, percent
+from clp_transfer.report.words import number, percent, unreached
 
 FLOOR = -1.0
 OWN = "own_tokenizer"
@@ -46,7 +46,7 @@ def _saved_row(axes: Axes, row: int, record: dict[str, Any], shade: str) -> list
     if bar is not None:
         axes.barh(row, max(bar, FLOOR), height=0.5, color=shade, zorder=3)
         _whisker(axes, row, record["intervals"].get("saved"))
-    text = percent(bar) if bar is not None else "not reached"
+    text = percent(bar) if bar is not None else unreached(record)
     axes.text(_right(axes, 0.013), row, text, transform=beside, va="center", fontsize=9, color=INK.light)
     if flops is not None:
         axes.plot([max(flops, FLOOR)], [row], "D", ms=6, color=CARD.light, mec=INK.light, mew=1.2, zorder=5)

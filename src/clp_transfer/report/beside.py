@@ -6,7 +6,7 @@ from typing import Any
 
 from clp_transfer.report.headline import PAPER_METHOD, best_arm
 from clp_transfer.report.savings import references
-from clp_transfer.report.words import NONE, between, count, listed, number, percent
+from clp_transfer.report.words import NONE, between, count, listed, number, percent, unreached
 
 Row = tuple[str, str, str]
 
@@ -45,7 +45,7 @@ def _end(name: str, arm: dict[str, Any]) -> str:
 def _share(results: dict[str, Any], name: str) -> str:
     record = results["tokens_saved"][name]
     if record["saved"] is None:
-        return f"{name} does not get there"
+        return f"{name} does not get there" if unreached(record) == "not reached" else unreached(record)
     bounds = between(record["intervals"].get("saved"))
     return f"{name} {percent(record['saved'])} ({f'95% interval {bounds}' if bounds else 'one seed, no interval'})"
 

@@ -27,8 +27,9 @@ def collect(job: ReportJob) -> Collected:
     """
     if not job.arms and not job.kept:
         told = "; ".join(f"{row['run']}: {row['reason']}" for row in job.lost)
-        problem = "the report has no arms to compare" + (f" ({told})" if told else "")
-        raise UserError(problem, "list at least one arm in the experiment's `arms`, or name runs that are finished")
+        if told:
+            raise UserError(f"nothing here can be compared: {told}", "name runs that are finished (docs/report.md)")
+        raise UserError("the report has no arms to compare", "list at least one arm in the experiment's `arms`")
     pairs = [(run.arm, run.variant, run.seed) for run in job.arms]
     for arm, variant, seed in pairs:
         if pairs.count((arm, variant, seed)) > 1:
@@ -38,7 +39,7 @@ def collect(job: ReportJob) -> Collected:
     kept_step0: dict[str, Record] = {}
     ingredients = {name: _summary(lost, name, path) for name, path in job.ingredients.items()}
     for name, path in job.kept.items():
-        arms += _try(lost, name, partial(arms_of, path, name, job.apart)) or []
+        arms += _try(lost, name, partial(arms_of, path, name, job.apart, lost)) or []
         ingredients |= _try([], name, partial(ingredients_of, path, name)) or {}
         kept_step0 |= _try([], name, partial(step0_of, path)) or {}
     for row in lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 
 from clp_transfer.report.records import Arm
@@ -15,7 +16,7 @@ WAYS = ("policy", "windows", "window", "stride", "bos", "precision")
 
 def cautions(arms: Sequence[Arm]) -> list[str]:
     """One sentence for each thing that differs between arms and that a reader of the tables must know."""
-    found = [_budgets(arms), *_texts(arms), _training_texts(arms), _ways(arms), _borrowed(arms)]
+    found = [_budgets(arms), *_texts(arms), _training_texts(arms), _ways(arms), _borrowed(arms), *_references(arms)]
     return [text for text in found if text]
 
 
@@ -54,7 +55,7 @@ def _budgets(arms: Sequence[Arm]) -> str:
 
 def _texts(arms: Sequence[Arm]) -> list[str]:
     """What differs in the held-out text: the text itself, or only the tokens it was cut into."""
-    texts = _groups(arms, _held_out)
+    texts = _held_out(arms)
     tokenizers = _groups(arms, lambda arm: arm.input("run", "tokenizer"))
     found = []
     if len(texts) > 1:
@@ -69,12 +70,24 @@ def _texts(arms: Sequence[Arm]) -> list[str]:
     return found
 
 
-def _held_out(arm: Arm) -> Hashable:
-    """Which held-out text: its size where the evaluation says it (it is the same in any tokens), else its pack."""
+def _held_out(arms: Sequence[Arm]) -> dict[Hashable, list[str]]:
+    """Arms by their held-out text: by its size, which is the same in any tokens, else by its pack; never across.
+
+    An arm that was not evaluated has no size. Packs tell only where all arms have one tokenizer: another one makes
+    other packs of the same text. Arms that lack what is compared are left out.
+    """
+    by_size = _groups(arms, _size)
+    one_tokenizer = len({arm.input("run", "tokenizer") for arm in arms}) == 1
+    if len(by_size) > 1 or not one_tokenizer or all(_size(arm) is not None for arm in arms):
+        return by_size
+    return _groups(arms, lambda arm: arm.input("run", "validation"))
+
+
+def _size(arm: Arm) -> Hashable:
+    """Bytes, words and documents of the text that the final value was measured on; None where it is not known."""
     final = arm.evaluation.get("perplexity", {})
-    if all(final.get(name) is not None for name in ("bytes", "words", "documents")):
-        return (final["bytes"], final["words"], final["documents"])
-    return arm.input("run", "validation")
+    found = tuple(final.get(name) for name in ("bytes", "words", "documents"))
+    return None if None in found else found
 
 
 def _training_texts(arms: Sequence[Arm]) -> str:
@@ -111,3 +124,26 @@ def _borrowed(arms: Sequence[Arm]) -> str:
         return ""
     verb = "is" if len(names) == 1 else "are"
     return f"{listed(names)} {verb} held against another experiment's training from scratch, on the same held-out text."
+
+
+def _references(arms: Sequence[Arm]) -> list[str]:
+    """Seeds whose saving is missing from an arm's mean: no training from scratch beside them, or one that diverged."""
+    alone: dict[int, list[str]] = {}
+    diverged: dict[int, list[str]] = {}
+    counted = {arm.name for arm in arms if not is_scratch(arm) and scratch_of(arm, arms) is not None}
+    for arm in arms:
+        reference = scratch_of(arm, arms)
+        if is_scratch(arm):
+            continue
+        if reference is None and arm.name in counted:
+            alone.setdefault(arm.seed, []).append(arm.name)
+        elif reference is not None and math.isnan(reference.curve[-1]["bits_per_byte"]):
+            diverged.setdefault(arm.seed, []).append(reference.name)
+    found = [
+        f"Seed {seed} of {listed(names)} has no training from scratch: tokens saved are of the other seeds."
+        for seed, names in alone.items()
+    ]
+    return found + [
+        f"{listed(list(dict.fromkeys(names)))} with seed {seed} diverged: it has no final loss to hold an arm against."
+        for seed, names in diverged.items()
+    ]

@@ -13,11 +13,13 @@ from clp_transfer.clp.job import TRANSFERS
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json
 from clp_transfer.report.job import ArmRun, ReportJob, ingredient
+from clp_transfer.report.kept import bases_of
 
 STAGES = ("runs", "init", "evaluations", "step0")
 PARTIAL = ".partial"
 NAME = re.compile(r"(?P<base>.+?)-seed(?P<seed>\d+)(?:,(?P<variant>.+))?")
 TUNING = "tune-"  # the variants of `make tune`
+OTHERS = "an evaluation of a model that no run here made: it has no curve and no arm (see docs/report.md)"
 NEEDED = ("metrics.jsonl", "summary.json")
 
 
@@ -76,7 +78,7 @@ def _experiments(paths: Sequence[Path]) -> tuple[list[Experiment], dict[str, Pat
             one = roots.setdefault(root, Experiment(root, chosen={path.name.removesuffix(PARTIAL)}))
             if one.chosen:
                 one.chosen.add(path.name.removesuffix(PARTIAL))
-        elif (path / "results.json").is_file() and "arms" in read_json(path / "results.json"):
+        elif _is_report(path / "results.json"):
             name = path.parent.name if path.name == "report" else path.name
             kept[name if name not in kept else f"{path.parent.name}/{name}"] = path / "results.json"
         else:
@@ -86,6 +88,12 @@ def _experiments(paths: Sequence[Path]) -> tuple[list[Experiment], dict[str, Pat
             )
     _name(list(roots.values()), set(kept))
     return list(roots.values()), kept
+
+
+def _is_report(path: Path) -> bool:
+    """Whether the file holds a report's numbers, of which some may be broken: that is told where they are read."""
+    found = read_json(path) if path.is_file() else None
+    return isinstance(found, dict) and "arms" in found
 
 
 def _name(experiments: list[Experiment], taken: set[str]) -> None:
@@ -102,7 +110,7 @@ def _clash(arms: list[ArmRun], kept: dict[str, Path]) -> bool:
     """Whether arms of two experiments have one name."""
     homes = {(run.base, run.experiment) for run in arms if not run.variant}
     for name, path in kept.items():
-        homes |= {(str(one.get("base", arm)), name) for arm, one in read_json(path)["arms"].items()}
+        homes |= {(base, name) for base in bases_of(path)}
     return max(Counter(base for base, _ in homes).values(), default=0) > 1
 
 
@@ -120,6 +128,8 @@ def _runs(one: Experiment) -> tuple[list[ArmRun], list[dict[str, str]]]:
     arms, lost = [], []
     for name in sorted(names):
         match = NAME.fullmatch(name)
+        if match is None and _is_there(one, "evaluations", name) and not _is_there(one, "runs", name):
+            lost.append({"run": f"{one.name}: {name}", "reason": OTHERS})
         if match is None or (match["variant"] or "").startswith(TUNING):
             continue  # a source, a helper, a search for rates: no arm
         reason = _unfinished(one.root, name)
@@ -128,6 +138,10 @@ def _runs(one: Experiment) -> tuple[list[ArmRun], list[dict[str, str]]]:
             continue
         arms.append(_arm(one.root, match, one.name))
     return sorted(arms, key=_order), lost
+
+
+def _is_there(one: Experiment, stage: str, name: str) -> bool:
+    return any((one.root / stage / found).is_dir() for found in (name, f"{name}{PARTIAL}"))
 
 
 def _arm(root: Path, match: re.Match[str], experiment: str = "") -> ArmRun:

@@ -49,7 +49,11 @@ def lead(results: dict[str, Any]) -> list[str]:
     if best in papers and saved[best]["saved"] > 0:
         sentences.append("It is the paper's own formula.")
     sentences += [f"The paper's own formula, {n}, {_outcome(saved[n])}." for n in papers if n != best]
-    never = [name for name, r in saved.items() if not r["reached"] and name not in papers]
+    never = [
+        name
+        for name, r in saved.items()
+        if not r["reached"] and name not in papers and r["reference_bits_per_byte"] is not None
+    ]
     if never and best is not None:
         sentences.append(f"{listed(never)} {'does' if len(never) == 1 else 'do'} not get there.")
     if saved and all(len(arm["seeds"]) == 1 for arm in results["arms"].values()):
@@ -71,6 +75,8 @@ def _best(name: str, record: dict[str, Any]) -> str:
 
 
 def _outcome(record: dict[str, Any]) -> str:
+    if record["reference_bits_per_byte"] is None:
+        return "has no such loss to reach: training from scratch diverged"
     if not record["reached"]:
         return "does not reach that loss" if not record["seeds_reached"] else "reaches that loss with some seeds only"
     if record["saved"] <= 0:

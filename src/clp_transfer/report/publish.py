@@ -13,7 +13,7 @@ from typing import Any
 
 from clp_transfer.files import read_json, write_json, write_text
 from clp_transfer.report.headline import headline
-from clp_transfer.report.words import NONE, number, percent, rate
+from clp_transfer.report.words import NONE, number, percent, rate, unreached
 
 START, END = "<!-- result -->", "<!-- /result -->"
 # Numbers only: the samples are text, and the config and the folders' names say nothing that the commit does not.
@@ -44,7 +44,7 @@ def readme_block(found: dict[str, Any]) -> str:
         shares = [NONE, NONE]
         if saved is not None:
             shares = [
-                percent(saved["saved"]) if saved["reached"] else "not reached",
+                percent(saved["saved"]) if saved["reached"] else unreached(saved),
                 percent(saved["saved_flops_counting_the_helper"]),
             ]
         cells = [f"`{name}`", rate(arm["lr"]), number(arm["final"]["bits_per_byte"], 3), *shares]

@@ -3,7 +3,8 @@
     saved = 1 - tokens_arm(B*) / tokens_scratch(B*),   B* = scratch's final bits per byte
 
 The paper states its saving at matched perplexity; bits per byte gives the same crossing for one tokenizer and
-stays comparable across tokenizers. An arm that never gets to B* has no saving: null, with `reached` false.
+stays comparable across tokenizers. An arm that never gets to B* has no saving: null, with `reached` false. Neither has
+one where scratch diverged: B* is then no number.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clp_transfer.clp.job import AUTO, NEEDS_HELPER, TRANSFERS
 from clp_transfer.report.records import Arm
 from clp_transfer.report.seeds import interval, mean
 
 REFERENCE = "scratch"
 # These need no helper model, only its tokenizer, which costs next to nothing. Whatever else there is counts it.
-WITHOUT_HELPER = frozenset({"scratch", "random", "mean", "gaussian", "fvt", "focus", "wechsel"})
+WITHOUT_HELPER = frozenset({REFERENCE, *TRANSFERS}) - NEEDS_HELPER - {AUTO}
 
 
 def tokens_at(points: Sequence[tuple[float, float]], target: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from clp_transfer.report.headline import headline
 from clp_transfer.report.savings import references
-from clp_transfer.report.words import NONE, count, number, percent, rate
+from clp_transfer.report.words import NONE, count, number, percent, rate, unreached
 
 HEAD = ["arm", "lr", "nats/token", "bits/byte", "tokens to B*", "saved", "with helper"]
 
@@ -34,7 +34,7 @@ def _arm_row(name: str, results: dict[str, Any]) -> list[str]:
     final = arm["final"] or arm["curve"][-1]
     saved = results["tokens_saved"].get(name)
     if saved is not None:
-        to_target = count(saved["arm_tokens"]) if saved["reached"] else "not reached"
+        to_target = count(saved["arm_tokens"]) if saved["reached"] else unreached(saved)
         shares = [percent(saved["saved"]), percent(saved["saved_flops_counting_the_helper"])]
     else:
         to_target, shares = (count(arm["tokens"]) if name in references(results) else NONE), [NONE, NONE]

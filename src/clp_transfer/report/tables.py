@@ -12,7 +12,7 @@ from clp_transfer.files import write_text
 from clp_transfer.report.beside import beside
 from clp_transfer.report.escape import latex, markdown, slug
 from clp_transfer.report.page import COLUMNS, TEMPLATES, UNITS, columns, comparable, text_units
-from clp_transfer.report.words import NONE, between, count, number, percent, power, rate, sized
+from clp_transfer.report.words import NONE, between, count, number, percent, power, rate, sized, unreached
 
 NO_INTERVAL = "One seed, no interval."
 
@@ -70,7 +70,7 @@ def _savings(results: dict[str, Any]) -> Table:
             bounds = saved["intervals"].get(part)
             single = single and not bounds
             shares.append(percent(saved.get(part)) + (f" ({between(bounds)})" if bounds else ""))
-        reach = count(saved["arm_tokens"]) if saved["reached"] else "not reached"
+        reach = count(saved["arm_tokens"]) if saved["reached"] else unreached(saved)
         rows.append([name, *shares, reach, power(saved.get("arm_flops")), str(len(saved["seeds"]))])
     head = ["arm", "tokens saved", "FLOPs saved", "FLOPs saved, helper counted", "tokens to B*", "FLOPs to B*", "seeds"]
     words = "B*: the final bits per byte of training from scratch. "

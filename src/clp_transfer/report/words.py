@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 NONE = "–"
 MINUS = "−"
 
@@ -15,6 +18,12 @@ def percent(share: float | None, signed: bool = False) -> str:
     text = f"{size * 100:.{digits}f}%"
     negative = share < 0 and float(text[:-1]) != 0
     return (MINUS if negative else "+" if signed else "") + text
+
+
+def unreached(record: dict[str, Any]) -> str:
+    """Why an arm has no tokens saved, by its record in `tokens_saved`: it did not get there, or there is no there."""
+    value = record["reference_bits_per_byte"]
+    return "scratch diverged" if value is None or math.isnan(value) else "not reached"
 
 
 def count(value: float | None) -> str:

@@ -95,21 +95,38 @@ WAYS = [
 ]
 
 
-def estimate(shape: Shape, machine: Machine, tokens: int, mfu: float = MFU) -> Estimate:
+def estimate(
+    shape: Shape, machine: Machine, tokens: int, mfu: float = MFU, batch_tokens: int | None = None
+) -> Estimate:
     """The first of `WAYS` that fits with a micro-batch of at least 4,096 tokens, else the first with one sequence.
 
-    Raises UserError where not even one sequence fits with everything offloaded.
+    A step of `batch_tokens` bounds the micro-batch: each GPU gets its share of the sequences. Raises UserError where
+    not even one sequence fits with everything offloaded, and where the GPUs cannot share the batch.
     """
-    for least in (max(1, LEAST_TOKENS // shape.length), 1):
+    if problem := batch_problem(shape, machine, batch_tokens):
+        raise UserError(problem, "make budget.batch_tokens / budget.sequence_length a multiple of the number of GPUs")
+    share = None if batch_tokens is None else batch_tokens // shape.length // machine.devices
+    enough = max(1, LEAST_TOKENS // shape.length)
+    for least in (enough if share is None else min(enough, share), 1):
         for name, recompute in WAYS:
             if not _sensible(shape, machine, name):
                 continue
-            found = _try(shape, machine, name, recompute, tokens, mfu)
+            found = _try(shape, machine, name, recompute, tokens, mfu, share)
             if found is not None and found.micro_batch >= least:
                 return found
     raise UserError(
         f"{shape.parameters / 1e9:.1f}B parameters do not fit on {machine.devices} GPUs of {machine.memory_gb:g} GB",
         "use more or larger GPUs, or a smaller model",
+    )
+
+
+def batch_problem(shape: Shape, machine: Machine, batch_tokens: int | None) -> str:
+    """Why training (batches.py) would refuse to share a step's sequences among the GPUs; empty where it would not."""
+    sequences, rest = divmod(batch_tokens or 0, shape.length)
+    if batch_tokens is not None and (rest or not sequences):
+        return f"a batch of {batch_tokens:,} tokens is no whole number of sequences of {shape.length:,}"
+    return (
+        f"a batch of {sequences} sequences does not fit {machine.devices} GPUs" if sequences % machine.devices else ""
     )
 
 
@@ -120,8 +137,10 @@ def _sensible(shape: Shape, machine: Machine, name: str) -> bool:
     return name != "none" or 4 * states_bytes(shape, machine, name)[0] <= machine.memory_gb * GIB
 
 
-def _try(shape: Shape, machine: Machine, name: str, recompute: bool, tokens: int, mfu: float) -> Estimate | None:
-    """This way, with the largest micro-batch that fits; None where no sequence does."""
+def _try(
+    shape: Shape, machine: Machine, name: str, recompute: bool, tokens: int, mfu: float, share: int | None
+) -> Estimate | None:
+    """This way, with the largest micro-batch that fits, at most the GPU's `share`; None where no sequence does."""
     states, cpu = states_bytes(shape, machine, name)
     fixed, sequence = activation_bytes(shape, recompute)
     room = USABLE * machine.memory_gb * GIB - states - fixed
@@ -129,6 +148,8 @@ def _try(shape: Shape, machine: Machine, name: str, recompute: bool, tokens: int
     if most < 1:
         return None
     micro_batch = 1 << (most.bit_length() - 1)  # a power of two, which divides most batch sizes
+    if share is not None and share <= most:
+        micro_batch = share
     used = OFFLOADED if name == "zero3_offload" else mfu
     reached = used * RECOMPUTED if recompute else used
     speed = machine.devices * machine.peak * reached / shape.flops_per_token
@@ -212,17 +233,20 @@ COLUMNS = ["model", "GPUs", "`deepspeed=`", "recompute", "micro_batch × length"
 COLUMNS += ["GiB a node", "tokens/s", "time"]
 
 
-def table(shapes: Mapping[str, Shape], tokens: int, machines: Iterable[Machine] = MACHINES) -> str:
+def table(
+    shapes: Mapping[str, Shape], tokens: int, machines: Iterable[Machine] = MACHINES, batch_tokens: int | None = None
+) -> str:
     """Markdown: for each model on each machine what to set, what it needs, how long so many tokens take."""
-    rows = [_row(name, shapes[name], machine, tokens) for machine in machines for name in shapes]
+    rows = [_row(name, shapes[name], machine, tokens, batch_tokens) for machine in machines for name in shapes]
     return "\n".join([f"| {' | '.join(COLUMNS)} |", "|---" * 4 + "|--:" * 5 + "|", *rows])
 
 
-def _row(name: str, shape: Shape, machine: Machine, tokens: int) -> str:
+def _row(name: str, shape: Shape, machine: Machine, tokens: int, batch_tokens: int | None) -> str:
     try:
-        found = estimate(shape, machine, tokens)
+        found = estimate(shape, machine, tokens, batch_tokens=batch_tokens)
     except UserError:
-        return f"| {name} | {machine.name} | does not fit | | | | | | |"
+        reason = batch_problem(shape, machine, batch_tokens) or "does not fit"
+        return f"| {name} | {machine.name} | {reason} | | | | | | |"
     memory = f"{found.states:.1f} + {found.activations:.1f}"
     cells = [
         *(name, machine.name, found.deepspeed, "yes" if found.recompute else "no"),

@@ -216,7 +216,7 @@ class PlannedRun:
     """A kind of run: `times` models of one shape, each trained on `tokens` in sequences of `length`.
 
     `model`: a folder or hub id whose config.json gives the shape; None: `architecture`. `vocabulary`: entries of the
-    tokenizer that it gets; None: the model's own.
+    tokenizer that it gets; None: the model's own. `batch_tokens` of a step; None: as many as the GPUs like.
     """
 
     name: str
@@ -226,6 +226,7 @@ class PlannedRun:
     model: str | None
     architecture: ArchitectureConfig
     vocabulary: int | None
+    batch_tokens: int | None = None
 
 
 def best_rate(table: dict[float, float]) -> float:

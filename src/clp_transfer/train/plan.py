@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clp_transfer.errors import UserError
-from clp_transfer.train.estimate import MACHINES, MFU, Shape, estimate, shape_of, table, time_of
+from clp_transfer.train.estimate import MACHINES, MFU, Machine, Shape, batch_problem, estimate, shape_of, table, time_of
 from clp_transfer.train.job import PlannedRun
 
 NOTE = (
@@ -16,7 +16,7 @@ NOTE = (
 
 
 def plan(runs: Sequence[PlannedRun]) -> str:
-    """Markdown: for each kind of run a table over machines, then what all runs together take.
+    """Markdown: for each kind of run a table over machines, then what all runs together take where they can train.
 
     Raises UserError where a model's config cannot be read.
     """
@@ -25,8 +25,10 @@ def plan(runs: Sequence[PlannedRun]) -> str:
     for run, found in zip(runs, shapes, strict=True):
         each = f"{run.times} runs of " if run.times > 1 else ""
         title = f"## {run.name}: {each}{found.parameters / 1e6:,.1f} M parameters, {run.tokens / 1e6:,.1f} M tokens"
-        parts.append(f"{title}\n\n{table({run.name: found}, run.tokens)}")
-    totals = [f"| {machine.name} | {_total(runs, shapes, machine)} |" for machine in MACHINES]
+        parts.append(f"{title}\n\n{table({run.name: found}, run.tokens, batch_tokens=run.batch_tokens)}")
+    # Where some run's batch cannot be shared, the sum of the others would look like the whole.
+    whole = [machine for machine in MACHINES if not any(map(_problem, runs, shapes, [machine] * len(runs)))]
+    totals = [f"| {machine.name} | {_total(runs, shapes, machine)} |" for machine in whole]
     parts.append("\n".join(["## All runs, one after another", "", "| GPUs | time |", "|---|--:|", *totals]))
     return "\n\n".join([*parts, NOTE])
 
@@ -58,9 +60,15 @@ def _config(run: PlannedRun) -> Any:
         ) from error
 
 
-def _total(runs: Sequence[PlannedRun], shapes: Sequence[Shape], machine: Any) -> str:
+def _problem(run: PlannedRun, shape: Shape, machine: Machine) -> str:
+    return batch_problem(shape, machine, run.batch_tokens)
+
+
+def _total(runs: Sequence[PlannedRun], shapes: Sequence[Shape], machine: Machine) -> str:
     try:
-        hours = [run.times * estimate(one, machine, run.tokens).hours for run, one in zip(runs, shapes, strict=True)]
+        found = [
+            estimate(one, machine, run.tokens, MFU, run.batch_tokens) for run, one in zip(runs, shapes, strict=True)
+        ]
     except UserError:
         return "does not fit"
-    return time_of(sum(hours))
+    return time_of(sum(run.times * one.hours for run, one in zip(runs, found, strict=True)))

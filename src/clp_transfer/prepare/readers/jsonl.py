@@ -26,7 +26,17 @@ def jsonl(stream: Stream, config: SourceConfig, limits: ReadLimits, left_out: Co
     Counted: `malformed` (no JSON object, or a text that is no string), `without_field`, `empty` (null), `too_long` and
     `dropped_<value>`. Raises UserError where the first row has no such field, or the first ten lines are malformed.
     """
-    text_of, name_of, drop = field(config.text), field(config.id), drop_rule(config.drop)
+    name_of = field(config.id)
+    for number, row, text in rows_with_text(stream, config, limits, left_out):
+        name = name_of(row)
+        yield Document(f"{stream.stem}:{number}" if name is MISSING or name is None else str(name), text)
+
+
+def rows_with_text(
+    stream: Stream, config: SourceConfig, limits: ReadLimits, left_out: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """The line numbers, whole rows and texts that `jsonl` reads."""
+    text_of, drop = field(config.text), drop_rule(config.drop)
     first = True
     for number, row, size in _rows(stream, limits, left_out):
         text = text_of(row)
@@ -41,8 +51,7 @@ def jsonl(stream: Stream, config: SourceConfig, limits: ReadLimits, left_out: Co
             if size > limits.longest and len(text.encode(errors="surrogatepass")) > limits.longest:
                 left_out["too_long"] += 1
                 continue
-            name = name_of(row)
-            yield Document(f"{stream.stem}:{number}" if name is MISSING or name is None else str(name), text)
+            yield number, row, text
         else:
             left_out["without_field" if text is MISSING else "empty" if text is None else "malformed"] += 1
 
