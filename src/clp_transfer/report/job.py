@@ -9,6 +9,9 @@ from typing import Any
 from clp_transfer.errors import UserError
 from clp_transfer.manifest import Plan, digest
 
+# Of the config: where results lie, how they are tracked, on which machines they are made. None of it is on the page.
+NOT_SHOWN = ("paths", "wandb", "pipeline", "cluster", "dry_run")
+
 
 @dataclass
 class ArmRun:
@@ -63,8 +66,7 @@ class ReportJob:
         for name, path in self.kept.items():
             inputs[f"kept numbers of {name}"] = _digest(path.parent, path.name)
         settings: dict[str, Any] = {"name": self.name, "arms": [a.arm for a in self.arms]}
-        # What the page shows of the config; where results lie and how they are tracked changes none of it.
-        settings |= {"config": {k: v for k, v in self.config.items() if k not in ("paths", "wandb", "pipeline")}}
+        settings |= {"config": {k: v for k, v in self.config.items() if k not in NOT_SHOWN}}
         if self.lost:
             settings["lost"] = self.lost
         return Plan("report", self.out, settings, inputs)
