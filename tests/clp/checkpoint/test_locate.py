@@ -24,7 +24,11 @@ def test_a_folder_is_itself(world):
     assert locate(str(world.source)) == world.source
 
 
-def test_folders_that_are_no_models(tmp_path):
+def test_folders_that_are_no_models(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere" / "here")  # "../x" must not be there
+    tmp_path = tmp_path / "models"
+    tmp_path.mkdir()
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"has no config.json; it holds notes.txt"):
         locate(tmp_path)
