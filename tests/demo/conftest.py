@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from tiny.threads import one_thread  # noqa: F401 (pytest finds it here)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from clp_transfer.demo.models import Opened
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only get in each other's way on models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny.threads import one_thread  # noqa: F401 (pytest finds it here)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 LABELS = ["Musik", "Botanik", "Sport"]
@@ -52,12 +53,3 @@ def task(tmp_path: Path) -> Path:
 @pytest.fixture
 def labels() -> list[str]:
     return list(LABELS)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only get in each other's way on models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

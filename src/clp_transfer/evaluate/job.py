@@ -8,8 +8,8 @@ from typing import Any
 
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.errors import UserError
-from clp_transfer.evaluate.hub import resolved
 from clp_transfer.files import read_json, sha256_file, sha256_json
+from clp_transfer.hub import resolved
 from clp_transfer.manifest import Plan, digest, hash_files
 
 WINDOWS = ("rolling", "strided", "stream")

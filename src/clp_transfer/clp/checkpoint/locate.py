@@ -6,13 +6,13 @@ import logging
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from clp_transfer.clp.checkpoint.configs import CONFIG, GENERATION, LICENCES
 from clp_transfer.clp.checkpoint.tokenizer import FILES
 from clp_transfer.clp.checkpoint.weights import FORMATS, listing
 from clp_transfer.errors import UserError
 from clp_transfer.files import locked, publish, sha256_json
+from clp_transfer.hub import model_errors
 
 log = logging.getLogger(__name__)
 
@@ -123,36 +123,10 @@ def _fetched(name: str, revision: str | None, trust_remote_code: bool) -> Path:
 def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     """Fetch a hub model's files of these names, those at its top level only; raises UserError where that fails."""
     import huggingface_hub
-    from huggingface_hub import errors
 
-    where = f"the hub model {name}" + (f", revision {revision}" if revision else "")
-    try:
+    with model_errors(name, revision):
         # Without `/`: other formats of the same weights lie in subfolders (onnx/, original/).
         found = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
         )
-    except errors.GatedRepoError as error:
-        raise UserError(
-            f"{where} is gated", "accept its terms on its page, then log in (`hf auth login`) or set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{where} does not exist", "look at its page for its branches and tags") from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"there is no folder {name} here and no model of that name on the hub",
-            "check the spelling; for a private model log in (`hf auth login`) or set HF_TOKEN",
-        ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-        raise _unreachable(where, name, error) from error
-    except ValueError as error:  # a name that the hub forbids
-        raise UserError(f"{name} is no folder here and no hub id: {error}", "give a folder or owner/model") from error
     return Path(found)
-
-
-def _unreachable(where: str, name: str, error: Any) -> UserError:
-    """The error of a hub that cannot be reached, or not be written down."""
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return UserError(
-        f"{where} is not on this machine, and the hub cannot be reached ({reason})",
-        f"go online, unset HF_HUB_OFFLINE, or fetch it elsewhere (`hf download {name}`) and give the folder",
-    )

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from clp_transfer.errors import UserError
-from clp_transfer.evaluate.hub import resolved
 from clp_transfer.evaluate.job import EvaluateConfig, EvaluateJob
+from clp_transfer.hub import resolved
 
 
 @pytest.fixture(autouse=True)
