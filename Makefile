@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 EXPERIMENT ?= mini
 CLUSTER ?= slurm
+ABLATION ?= method
 ARGS ?=
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune results demo \
+.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune ablate results demo \
     submit status cancel test-slurm clean
 
 help: ## List the targets
@@ -56,6 +57,10 @@ plan: setup ## What an experiment's training needs and takes on common GPUs: est
 
 tune: setup ## Find every arm's peak rate: the same three values, a short run each
 	@$(BIN)/python scripts/tune.py experiment=$(EXPERIMENT) $(ARGS)
+
+ablate: setup ## Answer one question by varying one thing: ABLATION=vocabulary (see configs/ablation)
+	@$(BIN)/python scripts/ablate.py experiment=$(if $(filter mini,$(EXPERIMENT)),mini-ablations,$(EXPERIMENT)) \
+	    ablation=$(ABLATION) $(ARGS)
 
 results: setup ## Keep an experiment's numbers in results/ and rebuild the README's table
 	@$(BIN)/python -m clp_transfer.report.publish outputs/$(EXPERIMENT)/report results/$(EXPERIMENT)

@@ -18,7 +18,7 @@ from clp_transfer.prepare.checks import check
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "configs" / "experiment"
-FROM_NOTHING = {"mini", "mini-fr"}
+FROM_NOTHING = {"mini", "mini-ablations", "mini-fr"}
 PRETRAINED = sorted({p.stem for p in EXPERIMENTS.glob("*.yaml")} - FROM_NOTHING)
 # Source, helper, arm, billions of tokens; in the paper or on a card, but for the helpers of GPT2-XL.
 PAPER = {

@@ -17,7 +17,7 @@ from clp_transfer.config.schema import Config
 from clp_transfer.pipeline.steps import expand
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FROM_NOTHING = {"mini", "mini-fr"}  # these pretrain their own source and helper: tests/test_end_to_end.py
+FROM_NOTHING = {"mini", "mini-ablations", "mini-fr"}  # these pretrain their own source and helper: tests/test_end_to_end.py
 ALL_ARMS = "smollm2-135m"  # of the files with the same seven arms, the one that runs them all here
 EXPERIMENTS = sorted({p.stem for p in (CONFIGS / "experiment").glob("*.yaml")} - FROM_NOTHING)
 

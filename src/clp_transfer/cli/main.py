@@ -90,6 +90,10 @@ def run_stage(stage: str, script: Path, composed: Any) -> Any:
         from clp_transfer.cli.plan import plan
 
         return plan(config, overrides)
+    if stage == "ablate":
+        from clp_transfer.cli.ablate import ablate
+
+        return ablate(config, overrides)
     if stage in ("submit", "status", "cancel"):
         from clp_transfer.cli import cluster
 

@@ -61,6 +61,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "evaluate.windows": WINDOWS,
     "evaluate.precision": PRECISIONS,
 }
+FOLDERS = ("name", "data_of", "variant")
 WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
 
 
@@ -76,7 +77,7 @@ def check(config: Config) -> None:
     _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
     _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")
     _each(config, ("optim.betas",), lambda value: len(value) == 2 and all(0 <= b < 1 for b in value), "two below 1")
-    _each(config, ("name", "variant"), lambda value: "/" not in value and not value.startswith("."), "a folder's name")
+    _each(config, FOLDERS, lambda value: "/" not in value and not value.startswith("."), "a folder's name")
 
 
 def _is_helper(value: object) -> bool:

@@ -20,8 +20,8 @@ def root(config: Config) -> Path:
 
 
 def data_folder(config: Config) -> DataFolder:
-    """The experiment's prepared data."""
-    return DataFolder(root(config) / "data")
+    """The experiment's prepared data, or that of the experiment named by `data_of`."""
+    return DataFolder(Path(config.paths.outputs) / (config.data_of or config.name) / "data")
 
 
 def run_name(config: Config) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from clp_transfer.ablations.job import AblationConfig
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.evaluate.job import EvaluateConfig
 from clp_transfer.prepare.job import ClusterConfig, DataConfig
@@ -72,7 +73,8 @@ class PipelineConfig:
 
 @dataclass
 class Config:
-    """An experiment. `name` names its folder below `paths.outputs`; `variant` tells runs of a sweep apart.
+    """An experiment. `name` names its folder below `paths.outputs`; `variant` tells runs of a sweep apart. `data_of`:
+    the experiment whose prepared data this one uses; null: its own.
 
     `run` says which model `train.py` and `evaluate.py` mean: the experiment's source, its helper, or a target, which
     `method` and `seed` then name. `pack` and `tokenizer` are names in `data`. `source`, `helper`, `model` are model
@@ -88,6 +90,7 @@ class Config:
     """
 
     name: str = "default"
+    data_of: str | None = None
     language: str = "de"
     seed: int = 1
     seeds: list[int] = field(default_factory=lambda: [1])
@@ -131,3 +134,4 @@ class Config:
     wandb: WandbConfig = field(default_factory=WandbConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
