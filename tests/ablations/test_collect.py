@@ -74,7 +74,7 @@ def test_the_table_and_the_picture_show_them(cells: list[Cell], tmp_path: Path) 
 
 def test_a_single_variant_is_a_table_of_arms(cells: list[Cell]) -> None:
     found = collect(AblationConfig(name="q", axis="method"), cells[:2])
-    assert table(found).splitlines()[2] == "| `mean` | 3.000 ± 0.000 | 1.600 ± 1.271 | 62% ± 159 |"
+    assert table(found).splitlines()[2] == "| `mean` | 3.000 ± 0.000 | 1.600 ± 1.271 | 62% ± 159 | – |"
     with styled():
         assert math.isclose(figure(found).axes[1].lines[0].get_xdata()[0], 1.6)
 

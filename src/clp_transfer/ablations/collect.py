@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from clp_transfer.ablations.job import AblationConfig
+from clp_transfer.ablations.spread import spread
 from clp_transfer.ablations.steps import REFERENCE, Cell
 from clp_transfer.files import read_json
 from clp_transfer.report.records import read_curve
@@ -23,7 +24,7 @@ def collect(ablation: AblationConfig, cells: Sequence[Cell]) -> dict[str, Any]:
     A row's `start` and `final` are held-out bits per byte before and after training, `saved` is
     1 - tokens(B) / scratch's tokens(B) with B the final bits per byte of scratch, of the same data and seed: means over
     seeds, each beside its 95% interval (Student's t; null for one seed). `saved` is null where a seed does not reach B,
-    `reached` says how many do.
+    `reached` says how many do. `spread`: the mean over seeds of what ablations/spread.py says.
     """
     rows = [_row(ablation, list(same)) for _, same in groupby(cells, key=lambda cell: (cell.label, cell.arm))]
     about = {key: getattr(ablation, key) for key in ("name", "question", "axis", "own", "variants")}
@@ -39,6 +40,8 @@ def _row(ablation: AblationConfig, cells: list[Cell]) -> dict[str, Any]:
         row[name] = mean(known) if whole else None
         row[f"{name}_interval"] = interval(known) if whole else None
     row["reached"] = sum(run["saved"] is not None for run in runs)
+    spreads = [run["spread"] for run in runs if "spread" in run]
+    row["spread"] = mean(spreads) if len(spreads) == len(runs) else None
     return {**row, "runs": runs}
 
 
@@ -68,13 +71,14 @@ def _curve(folder: RunFolder) -> list[tuple[float, float]]:
 
 
 def _start(cell: Cell) -> dict[str, Any]:
-    """Overlap and conditioning of the arm's transfer; scratch has none."""
+    """Overlap, conditioning and spread of the arm's transfer; scratch has none."""
     path = cell.init / "transfer.json"
     found = read_json(path) if path.is_file() else {}
     overlap = found.get("overlap") or {}
     return {
         "overlap": {key: overlap[key] for key in ("shared", "target") if key in overlap},
         "ill_conditioned": (found.get("diagnostics") or {}).get("ill_conditioned"),
+        **spread(cell.init),
     }
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from clp_transfer.ablations.job import TRAIN
 from clp_transfer.report.words import NONE, number, percent
 
 # What a cell shows: the record's key, and how it is written.
-START, FINAL, SAVED = "start", "final", "saved"
+START, FINAL, SAVED, SPREAD = "start", "final", "saved", "spread"
 CAPTIONS = {
     START: "bits per byte at step 0",
     FINAL: "bits per byte at the end",
     SAVED: "tokens saved against scratch",
+    SPREAD: "spread of new rows",
 }
+WITHOUT_SCRATCH = (SAVED, SPREAD)
 
 
 def table(found: dict[str, Any]) -> str:
-    """Three measures, one table each if there are several variants; else one, with the arms as its rows."""
+    """A table for each measure if there are several variants; else one, with the arms as its rows."""
     labels = list(dict.fromkeys(row["label"] for row in found["rows"]))
     if len(labels) == 1:
         return _arms(found)
-    return "\n\n".join(_measure(found, labels, measure) for measure in CAPTIONS)
+    # Of a variant of training alone the start says nothing.
+    shown = [measure for measure in CAPTIONS if found["own"] != TRAIN or measure in (FINAL, SAVED)]
+    return "\n\n".join(_measure(found, labels, measure) for measure in shown)
 
 
 def _arms(found: dict[str, Any]) -> str:
@@ -32,7 +37,11 @@ def _arms(found: dict[str, Any]) -> str:
 def _measure(found: dict[str, Any], labels: list[str], measure: str) -> str:
     """One measure, variants down, arms across."""
     rows = {(row["label"], row["arm"]): row for row in found["rows"]}
-    arms = [arm for arm in dict.fromkeys(row["arm"] for row in found["rows"]) if measure != SAVED or arm != "scratch"]
+    arms = [
+        arm
+        for arm in dict.fromkeys(row["arm"] for row in found["rows"])
+        if measure not in WITHOUT_SCRATCH or arm != "scratch"
+    ]
     lines = [f"| {found['axis']}: {CAPTIONS[measure]} | {' | '.join(f'`{arm}`' for arm in arms)} |"]
     lines.append("|---|" + "--:|" * len(arms))
     lines += [f"| {label} | {' | '.join(cell(rows[label, arm], measure) for arm in arms)} |" for label in labels]
@@ -41,7 +50,7 @@ def _measure(found: dict[str, Any], labels: list[str], measure: str) -> str:
 
 def cell(row: dict[str, Any], measure: str) -> str:
     """A mean with the half-width of its 95% interval: `2.101 ± 0.012`, `79% ± 3`."""
-    value, interval = row[measure], row[f"{measure}_interval"]
+    value, interval = row[measure], row.get(f"{measure}_interval")
     if measure == SAVED:
         if value is None:
             return NONE if row["arm"] == "scratch" else f"not reached ({row['reached']} of {len(row['runs'])})"
