@@ -121,12 +121,21 @@ class PackWriter:
         """
         if len(ids) and ids.max() > np.iinfo(self.dtype).max:
             raise ValueError(f"token id {ids.max()} in a pack of {self._about['vocab_size']} entries")
-        ends = np.cumsum(lengths)
-        self._tokens.write(np.insert(ids, ends, self._eos_id).astype(self.dtype).tobytes())
-        ends += np.arange(1, len(lengths) + 1) + self.totals["tokens"]
+        ends = np.cumsum(lengths) + np.arange(1, len(lengths) + 1)
+        self._tokens.write(self._closed(ids, ends).data)
+        ends += self.totals["tokens"]
         self._index.write(np.stack([ends, sizes, words], axis=1).astype(INDEX).tobytes())
         added = (len(ids) + len(lengths), len(lengths), int(np.sum(sizes)), int(np.sum(words)))
         self.totals = {name: self.totals[name] + count for name, count in zip(TOTALS, added, strict=True)}
+
+    def _closed(self, ids: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[Any]:
+        """Ids of documents in the pack's dtype with an end-of-text before each of `ends`, where the next one begins."""
+        closed = np.empty(len(ids) + len(ends), self.dtype)
+        within = np.ones(len(closed), np.bool_)
+        within[ends - 1] = False
+        closed[within] = ids
+        closed[ends - 1] = self._eos_id
+        return closed
 
     def sync(self) -> None:
         """Flush to the disk: after this, `totals` is a place to go on from."""

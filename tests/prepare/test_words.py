@@ -9,6 +9,7 @@ import sys
 import pyarrow as pa
 import pytest
 
+from clp_transfer.prepare import words
 from clp_transfer.prepare.encoders.hostile import hostile_texts
 from clp_transfer.prepare.words import count_bytes_and_words
 
@@ -18,9 +19,9 @@ CHARACTERS = [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <=
 def check(texts: list[str]) -> None:
     # A piece of something longer, as it is when a chunk is cut into batches.
     whole = pa.array(["before ", *texts, " after"], pa.large_string())
-    sizes, words = count_bytes_and_words(whole.slice(1, len(texts)))
+    sizes, counts = count_bytes_and_words(whole.slice(1, len(texts)))
     assert sizes.tolist() == [len(text.encode()) for text in texts]
-    assert words.tolist() == [len(re.split(r"\s+", text)) for text in texts]
+    assert counts.tolist() == [len(re.split(r"\s+", text)) for text in texts]
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", "", ""], [" "], ["a", " ", "", " ", "b "], ["\u3000", "\u00a0"]])
@@ -35,6 +36,12 @@ def test_nothing_at_all() -> None:
 
 def test_hostile_texts() -> None:
     check(hostile_texts())
+
+
+@pytest.mark.parametrize("block", [1, 7, 300])
+def test_texts_are_counted_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "BLOCK", block)
+    check(["", *hostile_texts(), " ", "", ""])
 
 
 def test_every_character() -> None:

@@ -23,11 +23,12 @@ from clp_transfer.bench.rows import Row, compare, installed, missing, seconds
 from clp_transfer.bench.text import documents
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.prepare.bpe import END_OF_TEXT, save_bpe, train_bpe
-from clp_transfer.prepare.chunks import CHUNK_BYTES, chunk_path, chunk_paths, write_chunk
-from clp_transfer.prepare.packs import open_tokenizer, pack
+from clp_transfer.prepare.chunks import CHUNK_BYTES, chunk_path, chunk_paths, iter_texts, read_texts, write_chunk
+from clp_transfer.prepare.encoders.choose import choose
+from clp_transfer.prepare.packs import BATCH_BYTES, open_tokenizer, pack
 
 VARIABLE = "CLP_BENCH_CORPUS"
-PEER, LIMIT = "datasets.map + group_texts", "limit"
+PEER, BARE, LIMIT = "datasets.map + group_texts", "bare encoder", "limit"
 CORES = 2
 BLOCK = 128
 SPEED_BARS = {"gpt2": 25.0, "bloom": 12.0}
@@ -36,6 +37,9 @@ DISK_LIMIT = 0.6
 # half a second, does not decide) and entries of the tokenizer.
 REAL_SIZE, GENERATED_SIZE, REAL_ENTRIES, GENERATED_ENTRIES = 250_000_000, 100_000_000, 50_304, 8_192
 QUICK_SIZE, QUICK_ENTRIES = 60_000, 400
+
+# MB/s, peak in MB, bytes written per byte of text.
+Figures = tuple[float | None, ...]
 
 
 def run(quick: bool) -> list[Row]:
@@ -82,27 +86,31 @@ def _write_chunks(folder: Path, texts: list[str]) -> int:
 
 def _compare(root: Path, kind: str, what: str, size: int, quick: bool) -> list[Row]:
     """The rows of one pre-tokenization: medians of our runs around one of the peer, which takes a minute."""
-    found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
-    for side in ("ours", "theirs") if quick else ("ours", "theirs", "ours", "ours"):
-        if side == "ours" or installed("datasets"):
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": [], "bare": []}
+    for side in ("ours", "theirs", "bare") if quick else ("ours", "bare", "theirs", "ours", "bare", "ours", "bare"):
+        if side != "theirs" or installed("datasets"):
             found[side].append(run_alone(f"{__name__}:{side}", {"root": str(root), "kind": kind}))
     if found["theirs"]:
         ours_ids, peer_ids = PackedCorpus(root / "ours" / kind).tokens, np.load(root / f"{kind}.npy")
         assert np.array_equal(ours_ids, peer_ids), "our pack's ids and those of datasets.map differ"
-    figures = []
-    for results in filter(None, found.values()):
-        time, peak, disk = (median(r[key] for r in results) for key in ("seconds", "peak_bytes", "disk_bytes"))
-        figures.append((size / MEGABYTE / time, peak / MEGABYTE, disk / size))
+    figures: dict[str, Figures] = {"theirs": (None, None, None)}
+    for side, results in found.items():
+        if results:
+            time, peak, disk = (
+                median(r.get(key, 0) for r in results) for key in ("seconds", "peak_bytes", "disk_bytes")
+            )
+            figures[side] = size / MEGABYTE / time, peak / MEGABYTE, disk / size
     note = f"our encoder: {found['ours'][0]['encoder']}" if found["theirs"] else missing("datasets")
     what = f"{what}, {kind} pre-tokenizer, {CORES} cores"
-    return _rows(what, SPEED_BARS[kind], figures[0], figures[1] if found["theirs"] else (None, None, None), note)
+    return _rows(what, SPEED_BARS[kind], figures["ours"], figures["theirs"], figures["bare"][0], note)
 
 
-def _rows(what: str, bar: float, ours: tuple[float, ...], theirs: tuple[float | None, ...], note: str) -> list[Row]:
+def _rows(what: str, bar: float, ours: Figures, theirs: Figures, bare: float | None, note: str) -> list[Row]:
     peer: dict[str, Any] = {"peer_name": PEER, "note": note}
-    disk = f"bytes written per byte of text, {what}"
+    speed, disk = f"text to packed tokens, {what}", f"bytes written per byte of text, {what}"
     return [
-        compare(f"text to packed tokens, {what}", "MB/s", ours[0], theirs[0], bar=bar, more_is_better=True, **peer),
+        compare(speed, "MB/s", ours[0], theirs[0], bar=bar, more_is_better=True, **peer),
+        compare(speed, "MB/s", ours[0], bare, BARE, more_is_better=True),
         compare(f"peak memory of the process, {what}", "MB", ours[1], theirs[1], **peer),
         compare(disk, "B/B", ours[2], theirs[2], **peer),
         compare(disk, "B/B", ours[2], DISK_LIMIT, LIMIT, bar=1.0),
@@ -124,6 +132,19 @@ def ours(root: str, kind: str) -> dict[str, Any]:
     time = seconds(lambda: made.append(pack(folder / "texts", open_tokenizer(folder / kind), prefix)))
     written = sum(path.stat().st_size for path in prefix.parent.glob(f"{kind}.*"))
     return {"seconds": time, "disk_bytes": written, "encoder": made[0]["encoder"]}
+
+
+def bare(root: str, kind: str) -> dict[str, float]:
+    """What our encoder takes by itself: loaded, its texts in memory, the ids thrown away."""
+    _use_two_cores()
+    folder = Path(root)
+    chunks = chunk_paths(folder / "texts")
+    encoder = choose(open_tokenizer(folder / kind).backend, "auto", iter_texts(folder / "texts"))
+    time = 0.0
+    for texts in chain.from_iterable(read_texts(path, BATCH_BYTES) for path in chunks):
+        batch = texts.to_pylist()
+        time += seconds(lambda batch=batch: encoder.encode(batch))  # type: ignore[misc]
+    return {"seconds": time}
 
 
 def theirs(root: str, kind: str) -> dict[str, float]:

@@ -16,6 +16,8 @@ from clp_transfer.errors import UserError
 # Text per chunk: what a killed run repeats at most, and what is held in memory at once.
 CHUNK_BYTES = 32 << 20
 ROW_GROUP = 4096
+# Text read at once where no more is needed than a part of a chunk.
+READ_BYTES = 1 << 20
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])
 
 
@@ -55,11 +57,14 @@ def read_chunk(path: Path) -> Iterator[tuple[list[str], list[str]]]:
             yield batch.column("id").to_pylist(), batch.column("text").to_pylist()
 
 
-def read_texts(path: Path) -> Iterator[pa.LargeStringArray]:
-    """The texts of one chunk as Arrow has them, a row group at a time; the ids are not read."""
+def read_texts(path: Path, size: int = READ_BYTES) -> Iterator[pa.LargeStringArray]:
+    """The texts of one chunk as Arrow has them, about `size` bytes at a time; the ids are not read."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROW_GROUP, columns=["text"]):
-            yield batch.column("text")
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            rows = max(1, size * group.num_rows // max(group.total_byte_size, 1))
+            for batch in file.iter_batches(rows, row_groups=[number], columns=["text"], use_threads=False):
+                yield batch.column("text")
 
 
 def iter_texts(folder: Path) -> Iterator[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,18 +19,19 @@ from tokenizers import Tokenizer
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, sha256_file, sha256_json, write_json
 from clp_transfer.packed import TOTALS, PackWriter
+from clp_transfer.prepare.ahead import worked_ahead
 from clp_transfer.prepare.bpe import END_OF_TEXT
-from clp_transfer.prepare.chunks import chunk_paths, read_texts
-from clp_transfer.prepare.encoders import Encoder
+from clp_transfer.prepare.chunks import chunk_paths, iter_texts, read_texts
+from clp_transfer.prepare.encoders import Encoded
 from clp_transfer.prepare.encoders.choose import choose
-from clp_transfer.prepare.words import count_bytes_and_words
+from clp_transfer.prepare.words import count_bytes_and_words, cut
 
-# Text encoded at once, and how many such batches are read ahead: enough for the time it takes to load an encoder.
-BATCH_BYTES = 2_000_000
+# About how much text is encoded at once, and how many such batches are read ahead: enough for the time it takes to load
+# an encoder. Two are encoded at the same time: handing one over, or a single long text, keeps only one processor busy.
+BATCH_BYTES = 4_000_000
 AHEAD = 16
+AT_ONCE = 2
 NOTHING = np.zeros(0, np.int64)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -127,23 +127,32 @@ def pack(
     paths = chunk_paths(texts)
     record = prefix.with_suffix(".progress.json")
     state = _recorded(record, prefix, tokenizer, _key(paths, tokenizer))
+    left = paths[state["chunks"] :]
     totals = {name: state[name] for name in TOTALS}
-    with PackWriter(
-        prefix, eos_id=tokenizer.eos_id, vocab_size=tokenizer.size, tokenizer=tokenizer.digest, totals=totals
-    ) as writer:
-        chosen: Encoder | None = None
-        for batch in _ahead(_batches(paths[state["chunks"] :])):
-            if batch.texts:
-                chosen = chosen or choose(tokenizer.backend, encoder, batch.texts)
-                state["encoder"] = f"{chosen.name} {chosen.version}"
-                writer.append(*chosen.encode(batch.texts), batch.sizes, batch.words)
-                if progress:
-                    progress(writer.totals["bytes"])
-            if batch.last:
-                writer.sync()
-                state |= {"chunks": state["chunks"] + 1, **writer.totals}
-                write_json(record, state)
-        info = writer.finish()
+    with ThreadPoolExecutor(1) as thread:
+        # Loaded and checked while the first texts are read: that takes half a second.
+        chosen = thread.submit(choose, tokenizer.backend, encoder, iter_texts(texts))
+
+        def encode(batch: Batch) -> tuple[Batch, Encoded]:
+            return batch, chosen.result().encode(batch.texts)
+
+        with (
+            worked_ahead(_batches(left), encode, threads=AT_ONCE, limit=AHEAD) as encoded,
+            PackWriter(
+                prefix, eos_id=tokenizer.eos_id, vocab_size=tokenizer.size, tokenizer=tokenizer.digest, totals=totals
+            ) as writer,
+        ):
+            for batch, (ids, lengths) in encoded:
+                if batch.texts:
+                    state["encoder"] = f"{chosen.result().name} {chosen.result().version}"
+                    writer.append(ids, lengths, batch.sizes, batch.words)
+                    if progress:
+                        progress(writer.totals["bytes"])
+                if batch.last:
+                    writer.sync()
+                    state |= {"chunks": state["chunks"] + 1, **writer.totals}
+                    write_json(record, state)
+            info = writer.finish()
     record.unlink()
     # Not in the pack's own file: whichever encoder made it, the pack is the same.
     return {**info, "encoder": state["encoder"]}
@@ -172,26 +181,13 @@ def _recorded(record: Path, prefix: Path, tokenizer: PackTokenizer, key: str) ->
 def _batches(paths: list[Path]) -> Iterator[Batch]:
     """The texts of all chunks in their order, a few megabytes at a time."""
     for path in paths:
-        for texts in chain.from_iterable(map(_pieces, read_texts(path))):
+        for texts in chain.from_iterable(map(_pieces, read_texts(path, BATCH_BYTES))):
             yield Batch(texts.to_pylist(), *count_bytes_and_words(texts), last=False)
         yield Batch([], NOTHING, NOTHING, last=True)
 
 
 def _pieces(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
-    """The same texts, cut where BATCH_BYTES are full."""
-    ends = np.cumsum(pc.binary_length(texts).to_numpy())
-    start = 0
-    while start < len(texts):
-        before = ends[start - 1] if start else 0
-        end = min(int(np.searchsorted(ends, before + BATCH_BYTES)) + 1, len(texts))
+    """The same texts, cut where they are twice BATCH_BYTES: one may be as long as hundreds of its neighbours."""
+    bounds = np.append(0, np.cumsum(pc.binary_length(texts).to_numpy()))
+    for start, end in cut(bounds, 2 * BATCH_BYTES):
         yield texts.slice(start, end - start)
-        start = end
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, the next ones always being worked out in a thread while one is in use."""
-    with ThreadPoolExecutor(1) as thread:
-        following = deque(thread.submit(next, items, None) for _ in range(AHEAD))
-        while (item := following.popleft().result()) is not None:
-            following.append(thread.submit(next, items, None))
-            yield item
