@@ -11,7 +11,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune ablate results demo \
+.PHONY: help setup reproduce prepare report published test lint bench bench-peers plan tune ablate results keep demo \
     submit status cancel test-slurm clean
 
 help: ## List the targets
@@ -62,8 +62,11 @@ ablate: setup ## Answer one question by varying one thing: ABLATION=vocabulary (
 	@$(BIN)/python scripts/ablate.py experiment=$(if $(filter mini,$(EXPERIMENT)),mini-ablations,$(EXPERIMENT)) \
 	    ablation=$(ABLATION) $(ARGS)
 
-results: setup ## Keep an experiment's numbers in results/ and rebuild the README's table
-	@$(BIN)/python -m clp_transfer.report.publish outputs/$(EXPERIMENT)/report results/$(EXPERIMENT)
+results: setup ## Make every table and figure of README and docs anew from what lies in results/
+	@$(BIN)/python -m clp_transfer.report.publish
+
+keep: setup ## Keep an experiment's numbers in results/, then the same
+	@$(BIN)/python -m clp_transfer.report.publish outputs/$(EXPERIMENT) results/$(EXPERIMENT)
 
 demo: setup ## Compare what models write on a local page: ARGS='--port 7861' or ARGS='--model a=folder --model b=folder'
 	@$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("gradio"))' || \

@@ -39,6 +39,7 @@ def test_every_stage_from_the_owned_one_on_is_made_anew() -> None:
         *(f"{stage} base-q-x {arm} 1" for stage in ("init", "train") for arm in ("scratch", "mean", "clp")),
     }  # fmt: skip
     assert with_change(made("helper")) == {"helper base-q-x 1"}
+    assert with_change(made("source")) == {"source base-q-x"}
     assert with_change(made("init")) == {"init base-q-x mean 1", "init base-q-x clp 1"}
     assert with_change(made("train")) == {"train base q-x mean 1", "train base q-x clp 1"}
 
@@ -49,7 +50,10 @@ def test_what_variants_share_is_one_step() -> None:
     assert [name for name in found if name.startswith("helper")] == [
         "helper base 1", "helper base 2", "helper base-q-x 1", "helper base-q-x 2",
     ]  # fmt: skip
-    assert "source" in found["init base-q-x clp 2"].needs and "helper base-q-x 2" in found["init base-q-x clp 2"].needs
+    assert (
+        "source base" in found["init base-q-x clp 2"].needs
+        and "helper base-q-x 2" in found["init base-q-x clp 2"].needs
+    )
     assert "helper='out/base-q-x/runs/helper,seed2/model'" in found["init base-q-x clp 2"].overrides
 
 

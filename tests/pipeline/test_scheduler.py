@@ -108,3 +108,53 @@ def test_children_die_with_a_killed_scheduler(tmp_path: Path) -> None:
         time.sleep(0.05)
     else:
         pytest.fail("the child outlived its parent")
+
+
+SAVER = """
+import signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+folder.mkdir(parents=True)
+def save(number, frame):
+    time.sleep(0.3)
+    (folder / "saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+(folder / "began").touch()
+time.sleep(60)
+"""
+CHAIN = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from clp_transfer.manifest import Plan
+from clp_transfer.pipeline.scheduler import run_steps
+from clp_transfer.pipeline.steps import Step
+root, seconds, saver = Path(sys.argv[1]), float(sys.argv[2]) or None, sys.argv[3]
+@dataclass
+class Job:
+    out: Path
+    def plan(self):
+        return Plan("test", self.out, {})
+steps = [Step("a", "test", []), Step("b", "test", []), Step("c", "test", [], ["a"])]
+command = lambda step: [sys.executable, "-c", saver, str(root / step.name)]
+run_steps(steps, lambda step: Job(root / step.name), command, root / "logs", 2, seconds=seconds)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_asked_to_stop_it_lets_what_runs_save_and_says_go_on(tmp_path: Path, seconds: int) -> None:
+    """By SIGTERM, or when its time is over: both running steps are asked, none begins, the status is 75."""
+    chain = subprocess.Popen(
+        [sys.executable, "-c", CHAIN, str(tmp_path), str(seconds), SAVER],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for _ in range(1000):
+        if all((tmp_path / name / "began").exists() for name in "ab"):
+            break
+        time.sleep(0.02)
+    if not seconds:
+        chain.terminate()
+    printed, _ = chain.communicate(timeout=30)
+    assert chain.returncode == 75 and "Traceback" not in printed, printed
+    assert all((tmp_path / name / "saved").exists() for name in "ab") and not (tmp_path / "c").exists()

@@ -40,3 +40,15 @@ def test_a_step_may_not_need_what_comes_later() -> None:
 def test_for_each_needs_a_list() -> None:
     with pytest.raises(UserError, match="name is not a list"):
         expand(config({"a": StepConfig("train", for_each={"method": "name"})}))
+
+
+def test_an_arm_of_one_seed_has_the_first_one_only() -> None:
+    both = {"method": "arms", "seed": "seeds"}
+    found = config(
+        {"helper": StepConfig("train", for_each={"seed": "seeds"}), "train": StepConfig("train", for_each=both)}
+    )
+    found.one_seed = ["ridge"]
+    names = [step.name for step in expand(found)]
+    assert names == ["helper 1", "helper 2", "train clp 1", "train clp 2", "train ridge 1"]
+    found.seeds = [2, 1]
+    assert [name for name in (step.name for step in expand(found)) if "ridge" in name] == ["train ridge 2"]

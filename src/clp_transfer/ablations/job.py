@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# What a variant makes anew; everything before it is the base's. The order of the stages.
-DATA, HELPER, INIT, TRAIN = OWN = ("data", "helper", "init", "train")
+# The stages, in order, and what a variant that owns one makes anew; everything else is the base's.
+DATA, SOURCE, HELPER, INIT, TRAIN = STAGES = ("data", "source", "helper", "init", "train")
+MADE_ANEW = {
+    DATA: (DATA, HELPER, INIT, TRAIN),  # the source is another language's
+    SOURCE: (SOURCE, INIT, TRAIN),
+    HELPER: (HELPER, INIT, TRAIN),
+    INIT: (INIT, TRAIN),
+    TRAIN: (TRAIN,),
+}
 
 
 @dataclass
@@ -13,8 +20,8 @@ class AblationConfig:
     """One question and the variants of an experiment that answer it, each trained with every arm and every seed.
 
     `own`: the first stage that a variant makes anew, with its overrides: `data` (tokenizer, packs, and all that
-    follows), `helper`, `init` or `train`. `variants` maps a label to Hydra overrides; one without any is the base
-    itself, which all ablations of an experiment share. `axis` is what the labels say, for the picture.
+    follows), `source`, `helper`, `init` or `train`. `variants` maps a label to Hydra overrides; one without any is the
+    base itself, which all ablations of an experiment share. `axis` is what the labels say, for the picture.
     """
 
     name: str = ""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clp_transfer.ablations.job import DATA, HELPER, INIT, OWN, TRAIN, AblationConfig
+from clp_transfer.ablations.job import DATA, HELPER, INIT, MADE_ANEW, SOURCE, STAGES, TRAIN, AblationConfig
 from clp_transfer.errors import UserError
 from clp_transfer.pipeline.steps import Step
 
@@ -36,6 +36,7 @@ class Places:
     """The folders that one variant's stages write to, below the experiment's outputs."""
 
     data: str
+    source: str
     helper: str
     init: str
     train: str
@@ -65,14 +66,14 @@ def cells(ablation: AblationConfig, base: str, seeds: list[int], outputs: Path) 
 
 
 def places(ablation: AblationConfig, base: str, label: str, overrides: list[str]) -> Places:
-    """Where a variant's stages write: in a home of its own from `own` on, in the base's before that."""
+    """Where a variant's stages write: what it makes anew in a home of its own, everything else in the base's."""
+    shared = dict.fromkeys(STAGES, base)
     if not overrides:
-        return Places(base, base, base, base)
+        return Places(**shared)
     variant = f"{ablation.name}-{label}"
     if ablation.own == TRAIN:  # a run's folder has its variant in its name
-        return Places(base, base, base, base, variant)
-    own, first = f"{base}-{variant}", OWN.index(ablation.own)
-    return Places(*(own if OWN.index(stage) >= first else base for stage in OWN))
+        return Places(**shared, variant=variant)
+    return Places(**shared | dict.fromkeys(MADE_ANEW[ablation.own], f"{base}-{variant}"))
 
 
 def helper_run(outputs: Path, at: Places, seed: int) -> Path:
@@ -87,11 +88,11 @@ def steps(
     outputs: Path,
     *,
     source: str | None = None,
-    helper_run: str = "helper",
+    helper_file: str = "helper",
 ) -> list[Step]:
     """All steps, a shared one once. `base`: the name of the experiment that is varied.
 
-    `source`: the experiment's, if it is given; null: it is trained here. `helper_run`: the file of configs/run/ that
+    `source`: the experiment's, if it is given; null: it is trained here. `helper_file`: that of configs/run/ which
     trains the helper.
 
     Raises UserError for an `own` that is no stage, and for an ablation without arms, seeds or variants.
@@ -103,23 +104,30 @@ def steps(
         made.setdefault(name, Step(name, stage, overrides, needs))
         return name
 
-    base_data = add(f"data {base}", "prepare", [f"name={base}"], [])
-    made_here = source is None
-    first = add("source", "train", [f"name={base}", "run=source"], [base_data]) if made_here else base_data
-    own_source = [f"source={outputs / base / 'runs' / 'source' / 'model'}"] if made_here else []
+    add(f"data {base}", "prepare", [f"name={base}"], [])
     for label, overrides in ablation.variants.items():
         at = places(ablation, base, label, overrides)
-        home = Places(at.data, at.data, at.data, at.data)
-        changes = {stage: overrides if stage == ablation.own or ablation.own == DATA else [] for stage in OWN}
+        home = Places(**dict.fromkeys(STAGES, at.data) | {SOURCE: base})
+        changes = {stage: overrides if stage == ablation.own or ablation.own == DATA else [] for stage in STAGES}
         add(f"data {at.data}", "prepare", [f"name={at.data}", *changes[DATA]], [])
         for seed in seeds:
             # First what savings are counted against: `scratch` on the same data, with the same seed.
             for where, arms in ((home, [REFERENCE]), (at, ablation.arms)):
-                own = changes if where == at else dict.fromkeys(OWN, changes[DATA])
-                helper = _helper(add, where, seed, helper_run, own)
+                own = changes if where == at else dict.fromkeys(STAGES, changes[DATA])
+                needs = [_helper(add, where, seed, helper_file, own)]
+                models = [f"helper='{helper_run(outputs, where, seed) / 'model'}'"]
+                if source is None:
+                    needs.append(_source(add, base, where, own))
+                    models.append(f"source={outputs / where.source / 'runs' / 'source' / 'model'}")
                 for arm in arms:
-                    _arm(add, where, arm, seed, outputs, own_source, changes, [first, helper])
+                    _arm(add, where, arm, seed, outputs, models, own, needs)
     return list(made.values())
+
+
+def _source(add: Add, base: str, at: Places, changes: dict[str, list[str]]) -> str:
+    run = [f"name={at.source}", f"data_of={base}", "run=source"]
+    changed = changes[SOURCE] if at.source != base else []
+    return add(f"source {at.source}", "train", [*run, *changed], [f"data {base}"])
 
 
 def _helper(add: Add, at: Places, seed: int, file: str, changes: dict[str, list[str]]) -> str:
@@ -133,27 +141,23 @@ def _arm(
     arm: str,
     seed: int,
     outputs: Path,
-    source: list[str],
+    models: list[str],
     changes: dict[str, list[str]],
     needs: list[str],
 ) -> None:
     """The two steps of one arm: initialise, train. The changes are of the stages that this place owns."""
     packs = outputs / at.data / "data" / "packs" / "target" / "train"
     own = [f"data_of={at.data}", f"method={arm}", f"seed={seed}"]
-    models = [
-        *source,
-        f"helper='{helper_run(outputs, at, seed) / 'model'}'",
-        f"text={packs}",
-    ]
-    init = add(f"init {at.init} {arm} {seed}", "clp", [f"name={at.init}", *own, *models, *changes[INIT]], needs)
+    made = [f"name={at.init}", *own, *models, f"text={packs}", *changes[INIT]]
+    init = add(f"init {at.init} {arm} {seed}", "clp", made, needs)
     trained = [f"name={at.train}", *own, *([f"variant={at.variant}"] if at.variant else [])]
     where = f"{at.train} {at.variant}" if at.variant else at.train
     add(f"train {where} {arm} {seed}", "train", [*trained, *changes[TRAIN]], [init])
 
 
 def _check(ablation: AblationConfig, seeds: list[int]) -> None:
-    if ablation.own not in OWN:
-        raise UserError(f"ablation.own={ablation.own} is no stage", f"expected: {', '.join(OWN)}")
+    if ablation.own not in STAGES:
+        raise UserError(f"ablation.own={ablation.own} is no stage", f"expected: {', '.join(STAGES)}")
     missing = [key for key in ("name", "arms", "variants") if not getattr(ablation, key)]
     if missing or not seeds:
         raise UserError(

@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 def ablate(config: Config, overrides: list[str]) -> None:
     """Run what is not complete of the ablation, a few steps at a time; then write and print what came out."""
     outputs, folder = Path(config.paths.outputs), root(config) / "ablations" / config.ablation.name
-    given = {"source": config.source, "helper_run": config.helper_run}
-    todo = steps(config.ablation, config.name, config.seeds, outputs, **given)
+    own = (config.ablation, config.name, config.seeds, outputs)
+    todo = steps(*own, source=config.source, helper_file=config.helper_run)
     Launcher(config, todo, overrides).run()
     from clp_transfer.ablations.collect import collect
     from clp_transfer.ablations.publish import write
     from clp_transfer.ablations.table import table
 
-    found = collect(config.ablation, cells(config.ablation, config.name, config.seeds, outputs))
+    found = collect(config.ablation, cells(*own))
     write(found, folder)
     log.info("\n%s\n\n%s", table(found), folder.resolve())

@@ -45,4 +45,7 @@ class Launcher:
         """Bring all steps to completion; returns the names of those that ran."""
         folder = root(self.config)
         with locked(folder / ".reproduce.lock"):
-            return run_steps(self.steps, self.job, self.command, folder / "logs", self.config.pipeline.workers)
+            pipeline = self.config.pipeline
+            return run_steps(
+                self.steps, self.job, self.command, folder / "logs", pipeline.workers, seconds=pipeline.seconds
+            )

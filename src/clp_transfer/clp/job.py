@@ -12,6 +12,7 @@ from clp_transfer.files import sha256_file, sha256_json
 from clp_transfer.manifest import Ahead, Plan, promised_digest
 
 AUTO, CALIBRATE = "auto", "calibrate"
+OWN_TOKENIZER = "own"  # the source is kept with its own tokenizer
 LINKS = ("never", "auto")
 
 
@@ -119,6 +120,7 @@ TRANSFERS: dict[str, tuple[str, ...]] = {
     "focus": ("focus_epochs", "focus_dimension"),
     AUTO: ("candidates", "folds"),
     CALIBRATE: ("start", "tokens", "batch", "window", "rate"),
+    OWN_TOKENIZER: (),
 }
 # Methods that use the helper's rows; the others need only its tokenizer, and so do not depend on its training.
 NEEDS_HELPER = frozenset({"clp", "clp-topk", "ridge", "procrustes", "omp", "blend", CALIBRATE})

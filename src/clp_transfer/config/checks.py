@@ -44,6 +44,7 @@ POSITIVE = (
     "optim.eps",
     "optim.clip_norm",
     "pipeline.workers",
+    "pipeline.seconds",
     "tuning_tokens",
     "limit",
 )
@@ -61,8 +62,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "evaluate.windows": WINDOWS,
     "evaluate.precision": PRECISIONS,
 }
-FOLDERS = ("name", "data_of", "variant")
-WITHOUT_REPEATS = ("arms", "seeds", "tuning_rates")
+FOLDERS = ("name", "data_of", "tuning_of", "variant")
+WITHOUT_REPEATS = ("arms", "one_seed", "seeds", "tuning_rates")
 
 
 def check(config: Config) -> None:
@@ -74,6 +75,7 @@ def check(config: Config) -> None:
         _each(config, (key,), lambda value, choices=choices: value in choices, " or ".join(map(str, choices)))
     _each(config, ("helper",), _is_helper, "a model, or a list of models with one tokenizer")
     _each(config, ("train.spike",), lambda value: value > 1, "more than 1 (of the running mean)")
+    _each(config, ("fraction",), lambda value: 0 < value <= 1, "more than 0, at most 1")
     _each(config, SHARES, lambda value: 0 <= value <= 1, "from 0 to 1")
     _each(config, WITHOUT_REPEATS, lambda value: len(set(value)) == len(value), "no value twice")
     _each(config, ("optim.betas",), lambda value: len(value) == 2 and all(0 <= b < 1 for b in value), "two below 1")

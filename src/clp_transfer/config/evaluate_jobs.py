@@ -34,7 +34,8 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
     """The job of `evaluate.py`: one model, or with `step0=<model>` every method's start on that source.
 
     `model=` may be any: its result lies in `evaluations/` under its own name, to which a sweep adds its variant. Where
-    texts or tasks are named, it is measured on them alone, not on the experiment's labelled task.
+    texts or tasks are named, it is measured on them alone, not on the experiment's labelled task. The experiment's own
+    runs are measured on its validation pack in any case, which their curves are of.
     """
     if config.step0 is not None:
         data_language(config)
@@ -45,7 +46,7 @@ def evaluate_job(config: Config) -> EvaluateJob | Step0Job:
     if config.limit is not None and not config.tasks and not task:
         raise UserError(f"limit={config.limit} is set, but no tasks are named whose documents it could limit", TASKS)
     pack = None
-    if not config.texts:
+    if not config.texts or not stranger:
         data_language(config)
         pack = data.pack(config.pack, "validation")
         if stranger and config.tasks and not pack.with_suffix(".json").is_file():
@@ -123,7 +124,7 @@ def _step0_job(config: Config, source: str) -> Step0Job:
             f"step0_methods has {', '.join(unknown)}, of which there are no rows before training",
             f"choose from {', '.join(TRANSFERS)}",
         )
-    own = f"{data_language(config)}-{source}"
+    own = _own_pack(config, source)
     if own not in config.data.packs:
         raise UserError(
             f"step0={source} needs the validation text in {source}'s own tokens: data.packs has no {own}",
@@ -137,9 +138,17 @@ def _step0_job(config: Config, source: str) -> Step0Job:
         pack=data.pack(config.pack, "validation"),
         own_pack=data.pack(own, "validation"),
         config=config.evaluate,
-        out=root(config) / "step0" / source,
+        out=root(config) / "step0" / (f"{source},{config.variant}" if config.variant else source),
         seed=config.seed,
         text=text_of(config, True)
         if any(with_method(config, name).reads_text for name in config.step0_methods)
         else None,
     )
+
+
+def _own_pack(config: Config, source: str) -> str:
+    """The pack of the text that is trained on, in the source's own tokens; without one, what it is to be called."""
+    packs, corpus = config.data.packs, config.data.packs[config.pack].corpus
+    tokenizers = {name for name, one in config.data.tokenizers.items() if one.model == source}
+    found = (name for name, pack in packs.items() if pack.corpus == corpus and pack.tokenizer in tokenizers)
+    return next(found, f"{data_language(config)}-{source}")

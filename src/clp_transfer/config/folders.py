@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from clp_transfer.clp.job import MethodConfig
+from clp_transfer.clp.job import OWN_TOKENIZER, MethodConfig
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.prepare.job import DataFolder
@@ -67,7 +67,9 @@ def any_model(config: Config, named: str | None, default: RunFolder | None = Non
 
 
 def helpers_of(config: Config) -> list[str | Path]:
-    """The helpers that are named, else the experiment's own."""
+    """The helpers that are named, else the experiment's own; none for the source with its own tokenizer."""
+    if config.method.name == OWN_TOKENIZER:
+        return []
     if config.helper is None:
         return [own_model(config, HELPER).model]
     named = [config.helper] if isinstance(config.helper, str) else config.helper
@@ -80,6 +82,16 @@ def text_of(config: Config, own_tokenizer: bool) -> Path | None:
         return Path(config.text)
     pack = data_folder(config).pack(config.pack, "train")
     return pack if own_tokenizer and pack.with_suffix(".json").is_file() else None
+
+
+def seeds_of(config: Config, arm: str) -> list[int]:
+    """The seeds that an arm is trained with."""
+    return config.seeds[:1] if arm in config.one_seed else config.seeds
+
+
+def tuning_file(config: Config) -> Path:
+    """What `make tune` writes: for every arm the loss that each peak rate gave."""
+    return Path(config.paths.outputs) / (config.tuning_of or config.name) / "tuning.json"
 
 
 def data_language(config: Config) -> str:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from clp_transfer.clp.job import MethodConfig, TransferJob
+from clp_transfer.clp.job import OWN_TOKENIZER, MethodConfig, TransferJob
 from clp_transfer.config.evaluate_jobs import evaluate_job
 from clp_transfer.config.folders import (
     HELPER,
@@ -22,7 +22,9 @@ from clp_transfer.config.folders import (
     root,
     run_folder,
     run_name,
+    seeds_of,
     text_of,
+    tuning_file,
     with_method,
 )
 from clp_transfer.config.schema import Config
@@ -31,7 +33,15 @@ from clp_transfer.files import read_json
 from clp_transfer.prepare.job import PrepareJob
 from clp_transfer.report.find import sweeps
 from clp_transfer.report.job import ArmRun, ReportJob
-from clp_transfer.train.job import ArchitectureConfig, PhasesConfig, PlannedRun, TrainJob, best_rate
+from clp_transfer.train.job import (
+    ArchitectureConfig,
+    BudgetConfig,
+    PhasesConfig,
+    PlannedRun,
+    RunFolder,
+    TrainJob,
+    best_rate,
+)
 
 log = logging.getLogger(__name__)
 __all__ = ["evaluate_job", "prepare_job", "report_job", "train_job", "transfer_job"]
@@ -48,10 +58,10 @@ def transfer_job(config: Config) -> TransferJob:
     """The job of `clp.py`.
 
     The target's tokenizer is that of `helper=` where one is given, else `tokenizer=` (a name of data.tokenizers, a
-    folder or a hub id).
+    folder or a hub id); always the latter for the source with its own tokenizer.
     """
     _refuse_missing_vectors(config.method)
-    own = config.helper is None
+    own = not config.helper or config.method.name == OWN_TOKENIZER
     tokenizer = data_folder(config).tokenizer(config.tokenizer) if config.tokenizer in config.data.tokenizers else None
     return TransferJob(
         source=any_model(config, config.source, own_model(config, SOURCE)),
@@ -108,7 +118,7 @@ def train_job(config: Config) -> TrainJob:
         tokenizer=data.tokenizer(config.tokenizer),
         train_pack=data.pack(config.pack, "train"),
         validation_pack=data.pack(config.pack, "validation"),
-        budget=config.budget,
+        budget=_budget(config),
         optim=replace(config.optim, lr=peak_rate(config)),
         validation=config.validation,
         train=config.train,
@@ -151,14 +161,24 @@ def planned_run(config: Config, source: ArchitectureConfig, times: int) -> Plann
         length=config.budget.sequence_length,
         model=model,
         architecture=architecture,
-        vocabulary=wanted.vocab_size if wanted is not None else None,
+        vocabulary=wanted.vocab_size if wanted is not None and wanted.model is None else None,
         batch_tokens=config.budget.batch_tokens,
     )
 
 
+def _budget(config: Config) -> BudgetConfig:
+    """The run's budget, of which `fraction` is asked for."""
+    budget, share = config.budget, config.fraction
+    if share == 1:
+        return budget
+    steps = None if budget.steps is None else max(1, round(share * budget.steps))
+    epochs = None if budget.epochs is None else share * budget.epochs
+    return replace(budget, tokens=max(1, round(share * budget.tokens)), steps=steps, epochs=epochs)
+
+
 def _budget_tokens(config: Config) -> int:
     """Tokens of one run; epochs are counted in the pack, so it has to be there."""
-    budget = config.budget
+    budget = _budget(config)
     if budget.steps is not None:
         return budget.steps * budget.batch_tokens
     if budget.epochs is None:
@@ -173,33 +193,48 @@ def _budget_tokens(config: Config) -> int:
 
 
 def peak_rate(config: Config) -> float:
-    """`optim.lr`, or the best rate of the arm's row in the tuning table."""
+    """`optim.lr`, or the best rate of the arm's row in the tuning table: the config's, else what `make tune` wrote."""
     if config.optim.lr is not None:
         return config.optim.lr
-    table = config.tuning.get(config.method.name)
+    written = tuning_file(config)
+    table = config.tuning.get(config.method.name) or _tuned(written).get(config.method.name)
     if not table:
         raise UserError(
-            f"no learning rate: optim.lr is null and tuning has no row for method {config.method.name}",
-            "set optim.lr=…, or add the arm's row to the experiment's tuning table",
+            f"no learning rate: optim.lr is null, and neither tuning nor {written} has a row for method "
+            f"{config.method.name}",
+            "run `make tune` for this experiment, or set optim.lr=…",
         )
     return best_rate(table)
+
+
+def _tuned(path: Path) -> dict[str, dict[float, float]]:
+    """The rows that `make tune` wrote, without rates at which the loss was no number; empty where it has not run."""
+    found = read_json(path) if path.is_file() else {}
+    return {arm: {float(lr): loss for lr, loss in row.items() if loss is not None} for arm, row in found.items()}
 
 
 def report_job(config: Config) -> ReportJob:
     """The job of the report: every arm with every seed, the ingredients, the step-0 tables."""
     arms = []
     for arm in config.arms:
-        for seed in config.seeds:
+        for seed in seeds_of(config, arm):
             one = replace(config, run=TARGET, method=with_method(config, arm), seed=seed, variant="")
             evaluation = root(config) / "evaluations" / run_name(one)
             arms.append(ArmRun(arm, seed, run_folder(one).root, init_folder(one), evaluation))
-    ingredients = {name: own_model(config, name).root for name in (SOURCE, HELPER)}
     return ReportJob(
         name=config.name,
         out=root(config) / "report",
         data=data_folder(config).root,
         arms=arms + sweeps(root(config), arms),
-        ingredients={name: path for name, path in ingredients.items() if getattr(config, name) is None},
+        ingredients=_ingredients(config),
         step0={p.name: p for p in sorted((root(config) / "step0").glob("*")) if (p / "manifest.json").is_file()},
         config=asdict(config),
     )
+
+
+def _ingredients(config: Config) -> dict[str, Path]:
+    """The runs of the models that the arms needed; of one that is named, where it was trained here (`<run>/model`)."""
+    found = {name: own_model(config, name).root for name in (SOURCE, HELPER) if getattr(config, name) is None}
+    if isinstance(config.helper, str) and RunFolder(Path(config.helper).parent).summary.is_file():
+        found[HELPER] = Path(config.helper).parent
+    return found

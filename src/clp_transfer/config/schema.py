@@ -65,9 +65,13 @@ class StepConfig:
 
 @dataclass
 class PipelineConfig:
-    """The stages of an experiment in their order, and how many run at a time."""
+    """The stages of an experiment in their order, and how many run at a time.
+
+    `seconds`: stop after so many in good order, as SIGTERM does; the same command then goes on.
+    """
 
     workers: int = 1
+    seconds: float | None = None
     steps: dict[str, StepConfig] = field(default_factory=dict)
 
 
@@ -76,17 +80,22 @@ class Config:
     """An experiment. `name` names its folder below `paths.outputs`; `variant` tells runs of a sweep apart. `data_of`:
     the experiment whose prepared data this one uses; null: its own.
 
+    `one_seed`: the arms of which only the first of `seeds` is trained. `fraction`: of the tokens of every training run,
+    so that 0.01 tries an experiment out at a hundredth of its cost.
+
     `run` says which model `train.py` and `evaluate.py` mean: the experiment's source, its helper, or a target, which
     `method` and `seed` then name. `pack` and `tokenizer` are names in `data`. `source`, `helper`, `model` are model
     folders, hub ids, GGUF files, or names in `data.models`; null means the experiment's own. `helper` may be a list of
-    models with one tokenizer. `out`: where `clp.py` writes (null: the experiment's folder). `overwrite` lets it replace
-    what is there, and `prepare.py` data of another config. `explain`: a text whose tokens' rows clp.py then explains.
-    `files`, `dataset`: what `data=files` and `data=hub` read. `text`, `validation_text`: target-language text for the
-    methods that read some; null: of `text`, the experiment's training pack. `texts`, `tasks`, `data_dir`, `limit`: what
-    `evaluate.py` measures: held-out texts by name (a file or a list of files each; none: the experiment's validation
-    pack), tasks of lm-evaluation-harness and of ours, a folder with the tasks' data as JSON lines instead of the hub,
-    and the most documents of a task. `tuning` holds, for every arm, the loss that each peak rate gave in a short run;
-    the best is used where `optim.lr` is null.
+    models with one tokenizer; an empty one means none. `out`: where `clp.py` writes (null: the experiment's folder).
+    `overwrite` lets it replace what is there, and `prepare.py` data of another config. `explain`: a text whose tokens'
+    rows clp.py then explains. `files`, `dataset`, `texts_dir`: what `data=files`, `data=hub` and `data=german_prose`
+    read. `text`, `validation_text`: target-language text for the methods that read some; null: of `text`, the
+    experiment's training pack. `texts`, `tasks`, `data_dir`, `limit`: what `evaluate.py` measures: held-out texts by
+    name (a file or a list of files each), beside the experiment's validation pack for its own runs, in its place for
+    any other model; tasks of lm-evaluation-harness and of ours, a folder with the tasks' data as JSON lines instead of
+    the hub, and the most documents of a task. `tuning` holds, for every arm, the loss that each peak rate gave in a
+    short run; the best is used where `optim.lr` is null. An arm without a row has it from what `make tune` wrote for
+    the experiment `tuning_of` (null: this one). `helper_run`: the file of configs/run/ that trains the helper.
     """
 
     name: str = "default"
@@ -95,18 +104,22 @@ class Config:
     seed: int = 1
     seeds: list[int] = field(default_factory=lambda: [1])
     arms: list[str] = field(default_factory=list)
+    one_seed: list[str] = field(default_factory=list)
+    fraction: float = 1.0
     variant: str = ""
     run: str = "target"
     pack: str = "target"
     tokenizer: str = "target"
     source: str | None = None
     helper: Any = None
+    helper_run: str = "helper"
     model: str | None = None
     out: str | None = None
     overwrite: bool = False
     dry_run: bool = False  # `make submit` prints the job scripts and submits nothing
     files: list[str] = field(default_factory=list)
     dataset: str = ""
+    texts_dir: str = "texts"
     explain: str | None = None
     text: str | None = None
     validation_text: str | None = None
@@ -119,6 +132,7 @@ class Config:
     tuning_rates: list[float] = field(default_factory=lambda: [1e-3, 2e-3, 4e-3])
     tuning_tokens: int = 200_000
     tuning: dict[str, dict[float, float]] = field(default_factory=dict)
+    tuning_of: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

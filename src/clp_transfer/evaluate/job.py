@@ -54,10 +54,10 @@ class EvaluateConfig:
 class EvaluateJob:
     """Measure one model, a folder, a GGUF file or a hub id.
 
-    `texts`: held-out texts by name, each a list of files; none: the experiment's validation pack, if there is one,
-    which the tokenizer in the folder `tokenizer` made. `task`: the experiment's labelled task's file, or null for none.
-    `tasks`: names of zero-shot tasks, with data from `data_dir` or the hub, at most `limit` documents of each. `cache`:
-    where fetched and converted files are kept. `is_own`: whether the experiment itself trains the model.
+    `texts`: held-out texts by name, each a list of files. `validation_pack`: the experiment's, if it is to be measured
+    on, which the tokenizer in the folder `tokenizer` made. `task`: the experiment's labelled task's file, or null for
+    none. `tasks`: names of zero-shot tasks, with data from `data_dir` or the hub, at most `limit` documents of each.
+    `cache`: where fetched and converted files are kept. `is_own`: whether the experiment itself trains the model.
     """
 
     model: str | Path
@@ -83,7 +83,7 @@ class EvaluateJob:
         inputs = {"model": self.model_key}
         if self.texts:
             inputs |= {f"text {name}": _files_hash(name, files) for name, files in self.texts.items()}
-        elif self.validation_pack is not None:
+        if self.validation_pack is not None:
             if not self.validation_pack.with_suffix(".json").is_file():
                 raise UserError(
                     f"there is nothing to measure on: no texts are named, and no validation pack {self.validation_pack}"

@@ -142,7 +142,10 @@ def _end(job: EvaluateJob, folder: Path, tokenizer: Any) -> int:
 def _perplexity(
     job: EvaluateJob, plan: Plan, folder: Path, model: Any, tokenizer: Any, precision: str
 ) -> dict[str, Any]:
-    """`perplexity`, and `texts` where texts are named; each text's scores are kept in a file when they are there."""
+    """`perplexity`, and `texts` where texts are named; each text's scores are kept in a file when they are there.
+
+    `perplexity` is that of the validation pack, without one that of all texts together.
+    """
     config = job.config
     window = together(lambda: window_length(model, tokenizer, config.window))
     cutting = Cutting(config.windows, window, strides(config.windows, window, config.stride))
@@ -151,7 +154,7 @@ def _perplexity(
     begins = {} if config.windows == "stream" else {"bos": tokens.about()}
     shared = {**cutting.about(), **begins, "precision": precision}
     records, all_scores = {}, []
-    for name in job.texts or [PACK]:
+    for name in dict.fromkeys([*([PACK] if job.validation_pack is not None else []), *job.texts]):
         kept = _kept(plan, name, precision, "npz")
         text = together(lambda name=name: _text(job, name, folder, tokens))  # type: ignore[misc]
         started = time.time()
@@ -164,8 +167,9 @@ def _perplexity(
         about = {**shared, **text.about}
         records[name] = scores.record(resamples=config.bootstrap, seed=job.seed, about=about)
         all_scores.append(scores)
-    if not job.texts:
-        return {"perplexity": records[PACK]}
+    if job.validation_pack is not None:
+        texts = {"texts": {name: records[name] for name in job.texts}} if job.texts else {}
+        return {"perplexity": records[PACK], **texts}
     union = Scores.union(all_scores).record(resamples=config.bootstrap, seed=job.seed, about=shared)
     return {"perplexity": union, "texts": records}
 

@@ -54,10 +54,14 @@ class Child:
             self.reader.join(timeout=10)
         return status
 
-    def stop(self) -> None:
-        """Ask it to stop, then make it."""
+    def ask_to_stop(self) -> None:
+        """Ask it to save what it can, and to end."""
         self.process.terminate()
+
+    def stop(self, seconds: float) -> None:
+        """Wait so long for it to end, then make it."""
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=max(0.0, seconds))
         except subprocess.TimeoutExpired:
             self.process.kill()
+        self.reader.join(timeout=10)

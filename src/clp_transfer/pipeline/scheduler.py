@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 from clp_transfer.errors import UserError
 from clp_transfer.manifest import Plan, is_complete
-from clp_transfer.pipeline.process import Child
+from clp_transfer.pipeline.process import Child, die_with_parent
 from clp_transfer.pipeline.steps import Step
+from clp_transfer.pipeline.stopping import Stopped, stopping
 
 log = logging.getLogger(__name__)
+SAVING = 40.0  # seconds for all steps together to end: a checkpoint of a billion bytes each, written and hashed
 
 
 def run_steps(
@@ -22,12 +25,29 @@ def run_steps(
     command_of: Callable[[Step], list[str]],
     logs: Path,
     workers: int,
+    *,
+    seconds: float | None = None,
 ) -> list[str]:
     """Bring every step to completion, in order where `needs` says so; returns the names of those that ran.
 
     A step is complete when its output's manifest has the key of the job's plan. When one fails, the running ones
-    finish, nothing new starts, and UserError names it and its log: what is complete stays complete.
+    finish, nothing new starts, and UserError names it and its log: what is complete stays complete. SIGTERM, and
+    the end of `seconds`, is passed on to the running ones: training saves a checkpoint, and `Stopped` ends the process
+    with status 75. With the environment's DIE_WITH_PARENT set (by make) a killed parent does not leave us running.
     """
+    if os.environ.pop("DIE_WITH_PARENT", ""):
+        die_with_parent()
+    with stopping(seconds):
+        return _run_steps(steps, job_of, command_of, logs, workers)
+
+
+def _run_steps(
+    steps: list[Step],
+    job_of: Callable[[Step], Any],
+    command_of: Callable[[Step], list[str]],
+    logs: Path,
+    workers: int,
+) -> list[str]:
     waiting, done, failed = list(steps), set[str](), list[Child]()
     ready: list[tuple[Step, Plan]] = []  # needs complete, own result not: checked once, a check composes a config
     running: list[tuple[Step, Plan, Child, float]] = []
@@ -63,12 +83,24 @@ def run_steps(
                     log.info("%s ✔ %.0f s", step.name.ljust(width), time.time() - started)
                 else:
                     failed.append(child)
+    except Stopped:
+        left = len(steps) - len(done)
+        log.info("stopped: %d of %d steps are left; the same command goes on from here", left, len(steps))
+        raise
     finally:
-        for _, _, child, _ in running:
-            child.stop()
+        _end([child for _, _, child, _ in running])
     if failed:
         raise _failure(failed[0])
     return ran
+
+
+def _end(children: list[Child]) -> None:
+    """End what runs, all at once: each saves meanwhile what it can."""
+    for child in children:
+        child.ask_to_stop()
+    until = time.time() + SAVING
+    for child in children:
+        child.stop(until - time.time())
 
 
 def _failure(child: Child) -> UserError:

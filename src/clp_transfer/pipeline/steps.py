@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+from clp_transfer.config.folders import seeds_of
 from clp_transfer.config.schema import Config, StepConfig
 from clp_transfer.errors import UserError
 
@@ -22,6 +23,8 @@ class Step:
 
 def expand(config: Config) -> list[Step]:
     """All steps in the config's order. A needed step that repeats over the same lists is matched value by value.
+
+    Arms of `one_seed` have steps for the first seed only.
 
     Raises UserError for a step that needs an unknown or a later one, or repeats over a key that is no list.
     """
@@ -51,7 +54,13 @@ def _combinations(config: Config, name: str, step: StepConfig) -> list[dict[str,
         if not isinstance(values, list):
             raise UserError(f"pipeline.steps.{name}.for_each: {key} is not a list of the config", "use arms or seeds")
         lists[override] = values
-    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    found = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    return [values for values in found if _is_trained(config, values)]
+
+
+def _is_trained(config: Config, values: dict[str, Any]) -> bool:
+    """False for an arm of which only the first seed is trained, with another one."""
+    return "seed" not in values or "method" not in values or values["seed"] in seeds_of(config, values["method"])
 
 
 def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -56,6 +56,7 @@ METHODS = {
     "calibrate": "a ridge row, then the new rows alone trained for a minute or two",
     "focus": "weights from fastText vectors trained on the target text",
     "wechsel": "weights from aligned word vectors",
+    "own": "the source as it is, with its own tokenizer",
     "auto": "whichever method does best before any training",
 }
 

@@ -1,41 +1,37 @@
-"""Keep an experiment's numbers in the repository, and rebuild the README's table from what is kept.
+"""Keep an experiment's numbers in the repository, and rebuild README, docs and figures from what is kept.
 
-python -m clp_transfer.report.publish outputs/mini/report results/mini     keep the numbers and the figures
-python -m clp_transfer.report.publish results/mini                         rebuild the README's table
+python -m clp_transfer.report.publish outputs/mini results/mini     keep the numbers and the figures, then rebuild
+python -m clp_transfer.report.publish                               rebuild everything from results/
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.ablations import publish as ablations
 from clp_transfer.files import read_json, write_json, write_text
+from clp_transfer.report import german
 from clp_transfer.report.headline import headline
+from clp_transfer.report.keep import keep_report, keep_rest
+from clp_transfer.report.records import point
 from clp_transfer.report.words import NONE, number, percent, rate, unreached
 
 START, END = "<!-- result -->", "<!-- /result -->"
-# Numbers only: the samples are text, and the config and the folders' names say nothing that the commit does not.
-KEPT = (
-    "name", "seeds", "arms", "tokens_saved", "helper_flops", "ablations", "step0", "tasks", "texts", "statistics",
-    "cost", "provenance",
-)  # fmt: skip
-
-
-def keep(report: Path, results: Path) -> None:
-    """Copy a report's numbers (no text, no weights) and its figures into a folder of the repository."""
-    found = {part: value for part, value in read_json(report / "results.json").items() if part in KEPT}
-    found["arms"] = {
-        name: {part: value for part, value in arm.items() if part != "samples"} for name, arm in found["arms"].items()
-    }
-    write_json(results / "results.json", found)
-    for figure in sorted((report / "figures").glob("*.png")):
-        shutil.copyfile(figure, results / figure.name)
+MINIATURE, ABLATIONS, STEP0 = "mini", "mini-ablations", "step0-smollm2"
+# The README shows the first of these that is kept.
+SHOWN: dict[str, Callable[[Path], str]] = {
+    german.NAME: lambda folder: german.readme_block(folder),
+    MINIATURE: lambda folder: readme_block(read_json(folder / "results.json")),
+}
 
 
 def readme_block(found: dict[str, Any]) -> str:
-    """The README's result: one sentence, the table of the arms, and the step-0 values; Markdown."""
+    """The miniature's result: one sentence, the table of the arms, and the step-0 values; Markdown."""
     head = "| arm | peak rate | final bits/byte | tokens saved | compute saved, helper counted | SmolLM2 at step 0 |"
     lines = [f"**{headline(found)}**", "", head, "|---|--:|--:|--:|--:|--:|"]
     step0 = found["step0"].get("smollm2", {})
@@ -54,16 +50,82 @@ def readme_block(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def rebuild(results: Path, readme: Path) -> None:
-    """Put the block between the README's marks."""
-    text = readme.read_text(encoding="utf-8")
+def rebuilt_readme(text: str, results: Path) -> str:
+    """The README with the result block and the step-0 table made anew from what is kept in `results`."""
+    name = next(name for name in SHOWN if (results / name / "results.json").is_file())
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    block = readme_block(read_json(results / "results.json"))
-    write_text(readme, f"{before}{START}\n{block}\n{END}{after}")
+    block = SHOWN[name](results / name)
+    return step0_rows(f"{before}{START}\n{block}\n{END}{after}", results / STEP0)
+
+
+def step0_rows(text: str, kept: Path) -> str:
+    """The text with the values of the step-0 table's rows (`| label | values | words |`) as they are kept."""
+    if not (kept / "results.json").is_file():
+        return text
+    for name, values in read_json(kept / "results.json")["bits_per_byte"].items():
+        label = "own tokenizer" if name == "own_tokenizer" else f"`{name}`"
+        shown = " / ".join(dict.fromkeys(f"{value:.3f}" for value in values))
+        row = re.compile(rf"^(\| {re.escape(label)} \|) [\d. /]+ (\|[^|\n]*\|)$", re.MULTILINE)
+        text = row.sub(rf"\1 {shown} \2", text)
+    return text
+
+
+def rebuild(root: Path) -> list[Path]:
+    """Make every table and figure below `root` (a checkout) anew from its `results/`; returns what was written."""
+    results = root / "results"
+    texts: dict[Path, Callable[[str, Path], str]] = {
+        root / "README.md": rebuilt_readme,
+        root / "docs/results.md": german.rebuilt,
+    }
+    if (results / ABLATIONS).is_dir():
+        texts[root / ablations.DOCS] = lambda text, kept: ablations.rebuilt(text, kept / ABLATIONS)
+    written = []
+    for path, made in texts.items():
+        if path.is_file():
+            write_text(path, made(path.read_text(encoding="utf-8"), results))
+            written.append(path)
+    return written + [figure for path in sorted(results.glob("*/results.json")) for figure in redrawn(path)]
+
+
+def redrawn(kept: Path) -> list[Path]:
+    """Draw those figures anew that lie beside a report's kept numbers."""
+    from clp_transfer.report.figures import draw
+    from clp_transfer.report.paper import paper
+
+    found = read_json(kept)
+    if "arms" not in found:
+        return []
+    for arm in found["arms"].values():  # numbers kept long ago lack a unit that follows from the others
+        arm["curve"] = [point(one) for one in arm["curve"]]
+    aside = kept.parent / ".figures"
+    try:
+        draw({"paper": paper(), **found}, aside)
+        drawn = [path for path in sorted(aside.glob("*.png")) if (kept.parent / path.name).is_file()]
+        return [Path(shutil.move(path, kept.parent / path.name)) for path in drawn]
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def keep(experiment: Path, results: Path, machine: Path | None = None, command: str = "") -> None:
+    """Copy an experiment's numbers (no text, no weights) and its figures into a folder of the repository.
+
+    `experiment`: its folder, or its report's. `machine`: a JSON file that says on which it ran, `command` how.
+    """
+    report = experiment if (experiment / "results.json").is_file() else experiment / "report"
+    if (report / "results.json").is_file():
+        keep_report(report, results)
+    if report != experiment:
+        keep_rest(experiment, results)
+        if (experiment / "ablations").is_dir():
+            ablations.keep(experiment / "ablations", results / "ablations")
+    if machine is not None:
+        write_json(results / "machine.json", {**read_json(machine), "command": command})
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        keep(Path(sys.argv[1]), Path(sys.argv[2]))
-    rebuild(Path(sys.argv[-1]), Path("README.md"))
+    if len(sys.argv) > 2:
+        machine = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+        keep(Path(sys.argv[1]), Path(sys.argv[2]), machine, "".join(sys.argv[4:5]))
+    for written in rebuild(Path()):
+        print(written)

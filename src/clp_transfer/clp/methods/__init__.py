@@ -14,6 +14,7 @@ from clp_transfer.clp.methods import (
     gaussian,
     mean,
     omp,
+    own,
     procrustes,
     random,
     ridge,
@@ -37,6 +38,7 @@ METHODS: dict[str, Method] = {
     "blend": blend.solve,
     "wechsel": wechsel.solve,
     "focus": focus.solve,
+    "own": own.solve,
 }
 # Not a transfer: the whole model is drawn anew, nothing of the source's weights is kept.
 SCRATCH = "scratch"
