@@ -1,21 +1,21 @@
 """Write an ablation's numbers, table and picture; keep them in the repository; put its table into the docs.
 
-python -m clp_transfer.ablations.publish outputs/mini-ablations/ablations results/mini-ablations    keep, and rebuild
-python -m clp_transfer.ablations.publish results/mini-ablations                                     rebuild
+`make keep EXPERIMENT=mini-ablations` and `make results` call this (report/publish.py).
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.ablations import reconstruction
 from clp_transfer.ablations.table import table
 from clp_transfer.files import read_json, write_json, write_text
 
 DOCS = Path("docs/findings.md")
+RECONSTRUCTION = "reconstruction"
 MARK = re.compile(r"(<!-- ablation: ([\w-]+) -->\n).*?(<!-- /ablation -->)", re.DOTALL)
 
 
@@ -32,22 +32,27 @@ def write(found: dict[str, Any], folder: Path) -> None:
 
 
 def keep(outputs: Path, results: Path) -> list[str]:
-    """Copy every ablation's numbers and picture into a folder of the repository; returns their names."""
+    """Copy every ablation's numbers and picture, and the reconstruction's, into a folder of the repository.
+
+    Returns their names.
+    """
     names = []
     for path in sorted(outputs.glob("*/ablation.json")):
         name = path.parent.name
         write_json(results / f"{name}.json", read_json(path))
         shutil.copyfile(path.with_name("figure.png"), results / f"{name}.png")
         names.append(name)
+    if (outputs / f"{RECONSTRUCTION}.json").is_file():
+        write_json(results / f"{RECONSTRUCTION}.json", read_json(outputs / f"{RECONSTRUCTION}.json"))
+        names.append(RECONSTRUCTION)
     return names
 
 
 def rebuilt(text: str, results: Path) -> str:
     """The document with the table of every ablation that it marks made anew from what is kept."""
-    return MARK.sub(lambda found: found[1] + table(read_json(results / f"{found[2]}.json")) + "\n" + found[3], text)
+    return MARK.sub(lambda found: f"{found[1]}{_table(results, found[2])}\n{found[3]}", text)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        keep(Path(sys.argv[1]), Path(sys.argv[2]))
-    write_text(DOCS, rebuilt(DOCS.read_text(encoding="utf-8"), Path(sys.argv[-1])))
+def _table(results: Path, name: str) -> str:
+    kept = read_json(results / f"{name}.json")
+    return reconstruction.table(kept) if name == RECONSTRUCTION else table(kept)

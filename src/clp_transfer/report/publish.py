@@ -118,7 +118,8 @@ def keep(experiment: Path, results: Path, machine: Path | None = None, command: 
     if report != experiment:
         keep_rest(experiment, results)
         if (experiment / "ablations").is_dir():
-            ablations.keep(experiment / "ablations", results / "ablations")
+            beside = (report / "results.json").is_file()  # the report's own figures
+            ablations.keep(experiment / "ablations", results / "ablations" if beside else results)
     if machine is not None:
         write_json(results / "machine.json", {**read_json(machine), "command": command})
 
