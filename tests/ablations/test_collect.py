@@ -60,9 +60,9 @@ def test_means_intervals_and_savings(cells: list[Cell]) -> None:
 def test_the_table_and_the_picture_show_them(cells: list[Cell], tmp_path: Path) -> None:
     found = collect(AblationConfig(name="q", axis="letter"), cells)
     text = table(found)
-    assert "| a | 1.600 ± 1.271 |" in text
-    assert "| a | 62% ± 159 |" in text
-    assert "| b | not reached (1 of 2) |" in text
+    assert "| a | 1.600 ± 1.271 (62% ± 159) |" in text
+    assert "(not reached: 1 of 2) |" in text
+    assert "| a | 3.000 ± 0.000 |" in text
     with styled():
         drawn = figure(found)
     points = drawn.axes[1].lines[0]

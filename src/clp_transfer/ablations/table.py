@@ -1,4 +1,4 @@
-"""An ablation's table in Markdown: a row for every variant, its arms side by side."""
+"""An ablation's tables in Markdown: a row for every variant, its arms side by side."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 from clp_transfer.ablations.job import TRAIN
 from clp_transfer.report.words import NONE, number, percent
 
-# What a cell shows: the record's key, and how it is written.
 START, FINAL, SAVED, SPREAD = "start", "final", "saved", "spread"
 CAPTIONS = {
     START: "bits per byte at step 0",
     FINAL: "bits per byte at the end",
-    SAVED: "tokens saved against scratch",
+    SAVED: "tokens saved",
     SPREAD: "spread of new rows",
 }
-WITHOUT_SCRATCH = (SAVED, SPREAD)
+# Of several variants: a table each, of a measure and in brackets another one.
+PAIRS = ((FINAL, SAVED), (START, SPREAD))
 
 
 def table(found: dict[str, Any]) -> str:
-    """A table for each measure if there are several variants; else one, with the arms as its rows."""
+    """Of one variant a row an arm with all measures; of several, a table each for the end and the start of training."""
     labels = list(dict.fromkeys(row["label"] for row in found["rows"]))
     if len(labels) == 1:
         return _arms(found)
-    # Of a variant of training alone the start says nothing.
-    shown = [measure for measure in CAPTIONS if found["own"] != TRAIN or measure in (FINAL, SAVED)]
-    return "\n\n".join(_measure(found, labels, measure) for measure in shown)
+    # Where training alone is varied, all start alike.
+    shown = PAIRS[:1] if found["own"] == TRAIN else PAIRS
+    return "\n\n".join(_pair(found, labels, *pair) for pair in shown)
 
 
 def _arms(found: dict[str, Any]) -> str:
@@ -34,18 +34,20 @@ def _arms(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measure(found: dict[str, Any], labels: list[str], measure: str) -> str:
-    """One measure, variants down, arms across."""
+def _pair(found: dict[str, Any], labels: list[str], measure: str, aside: str) -> str:
+    """Variants down, arms across."""
     rows = {(row["label"], row["arm"]): row for row in found["rows"]}
-    arms = [
-        arm
-        for arm in dict.fromkeys(row["arm"] for row in found["rows"])
-        if measure not in WITHOUT_SCRATCH or arm != "scratch"
-    ]
-    lines = [f"| {found['axis']}: {CAPTIONS[measure]} | {' | '.join(f'`{arm}`' for arm in arms)} |"]
-    lines.append("|---|" + "--:|" * len(arms))
-    lines += [f"| {label} | {' | '.join(cell(rows[label, arm], measure) for arm in arms)} |" for label in labels]
-    return "\n".join(lines)
+    arms = list(dict.fromkeys(row["arm"] for row in found["rows"]))
+    lines = [f"| {found['axis']} | {' | '.join(f'`{arm}`' for arm in arms)} |", "|---|" + "--:|" * len(arms)]
+    for label in labels:
+        cells = [_both(rows[label, arm], measure, aside) for arm in arms]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return f"{CAPTIONS[measure].capitalize()} ({CAPTIONS[aside]}):\n\n" + "\n".join(lines)
+
+
+def _both(row: dict[str, Any], measure: str, aside: str) -> str:
+    beside = cell(row, aside)
+    return cell(row, measure) + (f" ({beside})" if beside != NONE else "")
 
 
 def cell(row: dict[str, Any], measure: str) -> str:
@@ -53,6 +55,7 @@ def cell(row: dict[str, Any], measure: str) -> str:
     value, interval = row[measure], row.get(f"{measure}_interval")
     if measure == SAVED:
         if value is None:
-            return NONE if row["arm"] == "scratch" else f"not reached ({row['reached']} of {len(row['runs'])})"
+            return NONE if row["arm"] == "scratch" else f"not reached: {row['reached']} of {len(row['runs'])}"
         return percent(value) + (f" ± {(interval[1] - interval[0]) * 50:.0f}" if interval else "")
-    return number(value, 3) + (f" ± {(interval[1] - interval[0]) / 2:.3f}" if interval else "")
+    digits = 2 if measure == SPREAD else 3
+    return number(value, digits) + (f" ± {(interval[1] - interval[0]) / 2:,.{digits}f}" if interval else "")
