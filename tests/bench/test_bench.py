@@ -15,7 +15,7 @@ from clp_transfer.bench.__main__ import main
 from clp_transfer.bench.rows import compare, interleaved, table, write
 
 FIELDS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "bar", "holds"}
-ROWS = {"transfer": 8, "prepare": 10, "train": 2, "train_gpu": 9, "evaluate": 6}
+ROWS = {"transfer": 9, "prepare": 10, "train": 2, "train_gpu": 9, "evaluate": 6}
 
 
 def quick(part: str, out: Path) -> list[dict]:
@@ -49,7 +49,7 @@ def test_quick_transfer_measures_everything(tmp_path: Path, monkeypatch: pytest.
     rows = quick("transfer", tmp_path)
     check_shape(rows, "transfer")
     with_peer = [row["peer_name"] for row in rows if row["peer"] is not None]
-    assert with_peer == ["original script's algorithm", "limit", "cp -r", "cp -r", "limit"]
+    assert with_peer == ["original script's algorithm", "limit", "cp -r", "cp -r; sync; sha256sum", "cp -r", "limit"]
     assert all("peers install" in row["note"] for row in rows if row["peer"] is None)
 
 

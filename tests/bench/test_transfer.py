@@ -127,7 +127,8 @@ def test_commands_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (time.unit, memory.unit, gpt2.unit) == ("s", "MB", "s")
     assert time.peer is None and "install mergekit" in (time.note or "")
     assert gpt2.peer == transfer_command.GPT2_SECONDS and gpt2.holds
-    copied, linked, peak = transfer_7b.run(quick=True)
+    copied, floor, linked, peak = transfer_7b.run(quick=True)
+    assert (floor.peer_name, floor.bar, floor.ours) == (transfer_7b.FLOOR, None, copied.ours) and floor.peer
     assert linked.peer == copied.peer and calls[3:] == [(), (transfer_7b.LINKED,)]
     assert copied.peer_name == "cp -r" and copied.peer and copied.ratio == copied.peer / (copied.ours or 0)
     assert peak.peer == transfer_7b.MEMORY_LIMIT and peak.holds
@@ -142,7 +143,7 @@ def test_our_command_line_is_a_checkout_s(tmp_path: Path) -> None:
 def test_a_disk_without_room_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     rows = transfer_7b.run(quick=True)
-    assert [(row.ours, row.holds) for row in rows] == [(None, None)] * 3
+    assert [(row.ours, row.holds) for row in rows] == [(None, None)] * 4
     assert all("skipped" in (row.note or "") for row in rows)
 
 

@@ -24,6 +24,9 @@ SPEED_BAR = 1 / 1.4
 MEMORY_LIMIT = 4_000.0
 # Untouched files as hard links to the source's; by default they are copied.
 LINKED = "transfer.links=auto"
+# What a copy costs that is on the disk and whose every byte is hashed, as ours is; no more than the system's own tools.
+FLOOR = "cp -r; sync; sha256sum"
+FLOOR_COMMAND = 'cp -r "$1" "$2" && sync "$2"/* && sha256sum "$2"/* > /dev/null'
 SPARE_BYTES = 2 * GIGABYTE
 
 
@@ -95,7 +98,7 @@ def run(quick: bool) -> list[Row]:
             f"skipped: {place} has {free / GIGABYTE:.3g} GB free, and the source with one copy "
             f"needs {needed / GIGABYTE:.3g} GB"
         )
-        return _rows(size, None, None, None, None, note)
+        return _rows(size, _Times(), None, note)
     with tempfile.TemporaryDirectory(dir=place) as folder:
         return _measured(size, Path(folder))
 
@@ -122,15 +125,20 @@ def _measured(size: Size, root: Path) -> list[Row]:
         _start_anew(out, source, helper)
         return measure(["cp", "-r", source, out]).seconds
 
+    def floor() -> float:
+        _start_anew(out, source, helper)
+        return measure(["sh", "-c", FLOOR_COMMAND, "sh", source, out]).seconds
+
     def transfer(*options: str) -> float:
         _start_anew(out, source, helper)
         done: Finished = ours(source, helper, out, *options)
         peaks.append(done.peak_bytes)
         return done.seconds
 
-    copied, taken, linked = interleaved([copy, transfer, lambda: transfer(LINKED)], size.repeats)
-    note = "all begin with nothing of the files in memory; cp does not wait for the disk at its end"
-    return _rows(size, taken, linked, copied, max(peaks) / MEGABYTE, note)
+    calls = [copy, floor, transfer, lambda: transfer(LINKED)]
+    copied, least, taken, linked = interleaved(calls, size.repeats)
+    note = "all begin with nothing of the files in memory; cp does not wait for the disk at its end, ours and sync do"
+    return _rows(size, _Times(taken, linked, copied, least), max(peaks) / MEGABYTE, note)
 
 
 def _start_anew(out: Path, *inputs: Path) -> None:
@@ -146,12 +154,21 @@ def _start_anew(out: Path, *inputs: Path) -> None:
                 os.close(descriptor)
 
 
-def _rows(
-    size: Size, taken: float | None, linked: float | None, copied: float | None, peak: float | None, note: str
-) -> list[Row]:
+@dataclass(frozen=True)
+class _Times:
+    """Seconds of our command, of ours with links, of `cp -r`, and of the floor; None where nothing was measured."""
+
+    taken: float | None = None
+    linked: float | None = None
+    copied: float | None = None
+    floor: float | None = None
+
+
+def _rows(size: Size, times: _Times, peak: float | None, note: str) -> list[Row]:
     name = f"clp.py, {size}, whole command"
     return [
-        compare(name, "s", taken, copied, "cp -r", bar=SPEED_BAR, note=note),
-        compare(f"{name}, {LINKED}", "s", linked, copied, "cp -r", bar=SPEED_BAR, note=note),
+        compare(name, "s", times.taken, times.copied, "cp -r", bar=SPEED_BAR, note=note),
+        compare(name, "s", times.taken, times.floor, FLOOR, note=note),
+        compare(f"{name}, {LINKED}", "s", times.linked, times.copied, "cp -r", bar=SPEED_BAR, note=note),
         compare(f"peak memory, {name}", "MB", peak, MEMORY_LIMIT, LIMIT, bar=1.0, note=note),
     ]

@@ -12,6 +12,7 @@ import torch
 
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.clp.limits import check_ranges
+from clp_transfer.clp.memory import give_back
 from clp_transfer.clp.models import Ingredients
 from clp_transfer.clp.result import TransferResult
 from clp_transfer.clp.text import TargetText
@@ -56,6 +57,7 @@ def transfer(
         validation=None if validation is None else TargetText(Path(validation), ingredients.target),
         device=device,
     )
+    give_back()
     return TransferResult(ingredients, chosen, rows, seed, language)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clp_transfer.clp.methods.neighbours import blocks
+from clp_transfer.clp.precision import ROWS, product, products
 
 # Weights whose absolute values sum to more than this are far from an average: the row is blown up.
 LIMIT = 10.0
@@ -87,8 +88,9 @@ def _upper_bounds(known: Tensor, wanted: Tensor, totals: Tensor) -> Tensor:
     bounds = len(known) / totals
     open_ = (bounds > LIMIT).nonzero().flatten()
     if len(open_):
-        gram = known.T @ known
-        squares = torch.cat([((block @ gram) * block).sum(dim=1) for block in wanted[open_].split(4096)])
+        gram, chosen = product(known.T, known.T), wanted[open_]
+        pairs = zip(products(chosen, gram), chosen.split(ROWS), strict=True)
+        squares = torch.cat([(mapped * block).sum(dim=1) for mapped, block in pairs])
         # The margin covers float32's rounding.
         closer = (1 + MARGIN) * (len(known) * squares.clamp(min=0).double()).sqrt() / totals[open_]
         bounds[open_] = torch.minimum(bounds[open_], closer)

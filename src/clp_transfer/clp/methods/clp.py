@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from clp_transfer.clp.methods import amplification
 from clp_transfer.clp.methods.neighbours import Index, unit
 from clp_transfer.clp.methods.problem import Origins, Problem, Solution
 from clp_transfer.clp.methods.weighting import Weighting, average, padded
+from clp_transfer.clp.precision import ROWS, product, products
 
 EPSILON = 2.0**-24
 # A row whose estimated rounding error is a larger share of its scale than this is made again in float64.
@@ -55,11 +58,18 @@ def _closed_form(problem: Problem, known: Tensor, wanted: Tensor) -> Solution:
 def _totals(problem: Problem) -> Tensor:
     """Σ_o cos(h_t, h_o) for each wanted token, float64: a sum that may cancel, so it is exact."""
     known, wanted = problem.known.helper, problem.wanted.helper
-    mean = known.double().mean(dim=0) if problem.options.centre else known.new_zeros((), dtype=torch.float64)
+    mean = known.double().mean(dim=0) if problem.options.centre else None
     total = known.new_zeros(known.shape[1], dtype=torch.float64)
-    for block in known.split(4096):
-        total += torch.nn.functional.normalize(block.double() - mean).sum(dim=0)
-    return torch.cat([torch.nn.functional.normalize(b.double() - mean) @ total for b in wanted.split(4096)])
+    for rows, lengths in _in_double(known, mean):
+        total += (1 / lengths) @ rows
+    return torch.cat([rows @ total / lengths for rows, lengths in _in_double(wanted, mean)])
+
+
+def _in_double(rows: Tensor, mean: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows in float64 and their lengths, as `normalize` takes them, in blocks that stay in the processor's cache."""
+    for block in rows.split(256):
+        exact = block.double() if mean is None else block.double() - mean
+        yield exact, torch.linalg.vector_norm(exact, dim=1).clamp_min_(1e-12)
 
 
 def _rows(problem: Problem, known: Tensor, wanted: Tensor, totals: Tensor) -> Tensor:
@@ -68,17 +78,21 @@ def _rows(problem: Problem, known: Tensor, wanted: Tensor, totals: Tensor) -> Te
     A total of exactly zero has no weights at all: the original's row is then NaN, ours is zero.
     """
     source = problem.source
-    mixed = known.T @ source
-    sums = wanted @ mixed
+    mixed = product(source.T, known.T)  # [d_s, d_h]
     scale = source.square().mean().sqrt()
     # Per helper dimension, the mean square of `mixed`, and of what float32 may have lost in summing it up.
-    spread = mixed.square().mean(dim=1) + known.square().sum(dim=0) * scale**2
-    rounding = SAFETY * EPSILON * (wanted.square() @ spread).sqrt()
-    size = torch.maximum(totals.abs() * scale, torch.linalg.vector_norm(sums, dim=1) / source.shape[1] ** 0.5)
-    spoiled = (rounding > TOLERANCE * size).nonzero().flatten()
-    rows = sums.div_(totals[:, None].float()).nan_to_num_(0.0, 0.0, 0.0)
-    if len(spoiled):
-        rows[spoiled] = _exact(problem, spoiled, totals[spoiled])
+    spread = mixed.square().mean(dim=0) + known.square().sum(dim=0) * scale**2
+    rows, spoiled = source.new_empty(len(wanted), source.shape[1]), []
+    # Block by block, so that a product is divided while it is still in the processor's cache.
+    blocks = (each.split(ROWS) for each in (wanted, totals, rows))
+    for vectors, total, out, sums in zip(*blocks, products(wanted, mixed), strict=True):
+        rounding = SAFETY * EPSILON * (vectors.square() @ spread).sqrt()
+        size = torch.maximum(total.abs() * scale, torch.linalg.vector_norm(sums, dim=1) / source.shape[1] ** 0.5)
+        spoiled.append(rounding > TOLERANCE * size)
+        torch.div(sums, total[:, None].float(), out=out).nan_to_num_(0.0, 0.0, 0.0)
+    chosen = torch.cat(spoiled).nonzero().flatten()
+    if len(chosen):
+        rows[chosen] = _exact(problem, chosen, totals[chosen])
     return rows
 
 

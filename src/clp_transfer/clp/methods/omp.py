@@ -9,9 +9,9 @@ from clp_transfer.clp.methods.neighbours import Index
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.clp.methods.weighting import combine, listed
 
-# Elements of the chosen atoms of a batch of tokens, and of its products: 64 MB in float32, each. With a quarter of that
+# Elements of the chosen atoms of a batch of tokens, and of its products: 32 MB in float32, each. With a quarter of that
 # it takes more than twice as long.
-BATCH = 2**24
+BATCH = 2**23
 FITTED = 64  # tokens whose coefficients are computed at once, in float64
 # A token is done when its residual is this small, an atom is dependent when so little of it is new, as shares.
 ENOUGH = 1e-5
