@@ -79,6 +79,15 @@ def test_a_single_variant_is_a_table_of_arms(cells: list[Cell]) -> None:
         assert math.isclose(figure(found).axes[1].lines[0].get_xdata()[0], 1.6)
 
 
+def test_one_arm_far_off_does_not_press_the_others_together(cells: list[Cell]) -> None:
+    found = collect(AblationConfig(name="q", axis="letter"), cells)
+    found["rows"][0] |= {"start": 5000.0, "start_interval": [-2000.0, 12000.0]}
+    with styled():
+        drawn = figure(found)
+    assert [axes.get_yscale() for axes in drawn.axes] == ["log", "linear"]
+    assert drawn.axes[0].get_ylim()[1] > 5000
+
+
 def test_a_document_gets_the_tables_that_it_marks(cells: list[Cell], tmp_path: Path) -> None:
     found = collect(AblationConfig(name="q", axis="method"), cells[:2])
     (tmp_path / "q.json").write_text(json.dumps(found))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from clp_transfer.report.canvas import spread
 from clp_transfer.report.palette import GRID, INK, MUTED, Colour, colours
@@ -13,6 +15,7 @@ from clp_transfer.report.palette import GRID, INK, MUTED, Colour, colours
 WIDTH, HEIGHT, ROW = 7.4, 3.2, 0.27
 PANELS = {"start": "bits per byte at step 0", "final": "bits per byte at the end"}
 LABEL_GAP = 0.055  # of the axes' height
+WIDE = 3.0  # values that differ by more than this factor are drawn on a logarithmic axis
 
 
 def figure(found: dict[str, Any]) -> Figure:
@@ -31,6 +34,7 @@ def figure(found: dict[str, Any]) -> Figure:
         axes.set_xlabel(found["axis"], fontsize=8.5)
         axes.set_title(words, loc="left", fontsize=9, color=MUTED.light)
         _finish(axes, "y")
+        _widen(axes, "y", found, measure)
         _names(axes, {arm: end for arm, end in ends.items() if end is not None}, palette)
     return drawn
 
@@ -63,13 +67,27 @@ def _rows(found: dict[str, Any], arms: list[str], palette: dict[str, Colour]) ->
         axes.set_yticks(range(len(order)), [row["arm"] for row in order] if index == 0 else [])
         axes.set_title(words, loc="left", fontsize=9, color=MUTED.light)
         _finish(axes, "both")
+        _widen(axes, "x", found, measure)
     return drawn
 
 
+def _widen(axes: Axes, name: str, found: dict[str, Any], measure: str) -> None:
+    """Take logarithms where one arm would press all others together."""
+    values = [row[measure] for row in found["rows"] if row[measure] is not None]
+    if values and max(values) > WIDE * min(values):
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (min(values) / 1.1, max(values) * 1.25)})
+        axis: Axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_locator(NullLocator())
+
+
 def _errors(rows: list[dict[str, Any]], measure: str) -> list[list[float]] | None:
+    """Lengths below and above; the axis ends where an interval leaves it."""
     bounds = [row[f"{measure}_interval"] for row in rows]
     if None in bounds:
         return None
+    bounds = [(max(low, 1e-3), high) for low, high in bounds]  # bits per byte are positive
     return [[row[measure] - low for row, (low, _) in zip(rows, bounds, strict=True)],
             [high - row[measure] for row, (_, high) in zip(rows, bounds, strict=True)]]  # fmt: skip
 
@@ -82,10 +100,10 @@ def _finish(axes: Axes, grid: Any) -> None:
 
 def _names(axes: Axes, ends: dict[str, float], palette: dict[str, Colour]) -> None:
     """Each arm's name at the end of its line, moved apart where lines end together."""
-    low, high = axes.get_ylim()
-    placed = spread(list(ends.values()), LABEL_GAP * (high - low), low, high)
-    for (arm, _), height in zip(ends.items(), placed, strict=True):
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = [float(to_axes.transform((0, end))[1]) for end in ends.values()]
+    for arm, height in zip(ends, spread(wanted, LABEL_GAP, 0.0, 1.0), strict=True):
         axes.annotate(
-            arm, (1.02, (height - low) / (high - low)), xycoords="axes fraction", color=palette[arm].light,
+            arm, (1.02, height), xycoords="axes fraction", color=palette[arm].light,
             fontsize=8.5, va="center",
         )  # fmt: skip

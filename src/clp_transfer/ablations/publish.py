@@ -54,5 +54,7 @@ def rebuilt(text: str, results: Path) -> str:
 
 
 def _table(results: Path, name: str) -> str:
+    if not (results / f"{name}.json").is_file():
+        return "*Not measured yet.*"
     kept = read_json(results / f"{name}.json")
     return reconstruction.table(kept) if name == RECONSTRUCTION else table(kept)
