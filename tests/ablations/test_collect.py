@@ -61,7 +61,7 @@ def test_the_table_and_the_picture_show_them(cells: list[Cell], tmp_path: Path) 
     found = collect(AblationConfig(name="q", axis="letter"), cells)
     text = table(found)
     assert "| a | 1.600 ± 1.271 (62% ± 159) |" in text
-    assert "(not reached: 1 of 2) |" in text
+    assert "(reached by 1 of 2) |" in text
     assert "| a | 3.000 ± 0.000 |" in text
     with styled():
         drawn = figure(found)

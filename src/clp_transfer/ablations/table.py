@@ -55,7 +55,7 @@ def cell(row: dict[str, Any], measure: str) -> str:
     value, interval = row[measure], row.get(f"{measure}_interval")
     if measure == SAVED:
         if value is None:
-            return NONE if row["arm"] == "scratch" else f"not reached: {row['reached']} of {len(row['runs'])}"
+            return NONE if row["arm"] == "scratch" else f"reached by {row['reached']} of {len(row['runs'])}"
         return percent(value) + (f" ± {(interval[1] - interval[0]) * 50:.0f}" if interval else "")
     digits = 2 if measure == SPREAD else 3
     return number(value, digits) + (f" ± {(interval[1] - interval[0]) / 2:,.{digits}f}" if interval else "")
