@@ -31,6 +31,7 @@ VARIABLE = "CLP_BENCH_CORPUS"
 PEER, BARE, LIMIT = "datasets.map + group_texts", "bare encoder", "limit"
 CORES = 2
 BLOCK = 128
+TURNS = 3
 SPEED_BARS = {"gpt2": 25.0, "bloom": 12.0}
 DISK_LIMIT = 0.6
 # Bytes of text (most of real text: the peer takes a minute for 250 MB; enough that opening and checking a tokenizer,
@@ -85,9 +86,9 @@ def _write_chunks(folder: Path, texts: list[str]) -> int:
 
 
 def _compare(root: Path, kind: str, what: str, size: int, quick: bool) -> list[Row]:
-    """The rows of one pre-tokenization: medians of our runs around one of the peer, which takes a minute."""
+    """The rows of one pre-tokenization: medians of runs that take turns, so that a machine's mood meets all sides."""
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": [], "bare": []}
-    for side in ("ours", "theirs", "bare") if quick else ("ours", "bare", "theirs", "ours", "bare", "ours", "bare"):
+    for side in tuple(found) * (1 if quick else TURNS):
         if side != "theirs" or installed("datasets"):
             found[side].append(run_alone(f"{__name__}:{side}", {"root": str(root), "kind": kind}))
     if found["theirs"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from clp_transfer.cli.stages import JOBS
 from clp_transfer.config.folders import root
 from clp_transfer.config.schema import Config
 from clp_transfer.files import locked
+from clp_transfer.pipeline.process import die_with_parent
 from clp_transfer.pipeline.scheduler import run_steps
 from clp_transfer.pipeline.steps import Step
 
@@ -24,6 +26,8 @@ class Launcher:
     """
 
     def __init__(self, config: Config, steps: list[Step], overrides: list[str]) -> None:
+        if os.environ.pop("DIE_WITH_PARENT", ""):  # set by make: a killed make must not leave us running
+            die_with_parent()
         from hydra import compose
 
         self.config, self.steps, self.overrides = config, steps, overrides

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 
 from clp_transfer.cli.launch import Launcher
@@ -11,7 +10,6 @@ from clp_transfer.config.folders import root
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json
-from clp_transfer.pipeline.process import die_with_parent
 from clp_transfer.pipeline.steps import expand
 
 log = logging.getLogger(__name__)
@@ -19,8 +17,6 @@ log = logging.getLogger(__name__)
 
 def reproduce(config: Config, overrides: list[str]) -> None:
     """Run the experiment's steps that are not complete, then print the summary table."""
-    if os.environ.pop("DIE_WITH_PARENT", ""):  # set by make: a killed make must not leave us running
-        die_with_parent()
     started = time.time()
     steps = expand(config)
     if not config.arms or not config.seeds:

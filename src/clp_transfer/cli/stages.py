@@ -33,8 +33,6 @@ def clp(config: Config) -> None:
         # A thousand turns, some microseconds, are no such waste, and products and sums of small blocks need them.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        # Memory from the system in pages of 2 MB: a table in pages of 4 KB costs more than what is done with it.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         # Imports and vocabularies make a million objects that all stay; looking for circles among them takes a second.
         gc.set_threshold(100_000)
         from clp_transfer.clp.run import transfer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from clp_transfer.errors import UserError
 from clp_transfer.manifest import Plan, is_complete
-from clp_transfer.pipeline.process import Child, die_with_parent
+from clp_transfer.pipeline.process import Child
 from clp_transfer.pipeline.steps import Step
 from clp_transfer.pipeline.stopping import Stopped, stopping
 
@@ -33,10 +32,8 @@ def run_steps(
     A step is complete when its output's manifest has the key of the job's plan. When one fails, the running ones
     finish, nothing new starts, and UserError names it and its log: what is complete stays complete. SIGTERM, and
     the end of `seconds`, is passed on to the running ones: training saves a checkpoint, and `Stopped` ends the process
-    with status 75. With the environment's DIE_WITH_PARENT set (by make) a killed parent does not leave us running.
+    with status 75.
     """
-    if os.environ.pop("DIE_WITH_PARENT", ""):
-        die_with_parent()
     with stopping(seconds):
         return _run_steps(steps, job_of, command_of, logs, workers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -22,7 +22,7 @@ from clp_transfer.packed import TOTALS, PackWriter
 from clp_transfer.prepare.ahead import worked_ahead
 from clp_transfer.prepare.bpe import END_OF_TEXT
 from clp_transfer.prepare.chunks import chunk_paths, iter_texts, read_texts
-from clp_transfer.prepare.encoders import Encoded
+from clp_transfer.prepare.encoders import Encoded, Encoder
 from clp_transfer.prepare.encoders.choose import choose
 from clp_transfer.prepare.words import count_bytes_and_words, cut
 
@@ -130,8 +130,11 @@ def pack(
     left = paths[state["chunks"] :]
     totals = {name: state[name] for name in TOTALS}
     with ThreadPoolExecutor(1) as thread:
-        # Loaded and checked while the first texts are read: that takes half a second.
-        chosen = thread.submit(choose, tokenizer.backend, encoder, iter_texts(texts))
+        # Loaded and checked while the first texts are read: that takes half a second. A run that was killed after its
+        # last chunk has no text left, and needs none.
+        chosen: Future[Encoder] = Future()
+        if left:
+            chosen = thread.submit(choose, tokenizer.backend, encoder, iter_texts(texts))
 
         def encode(batch: Batch) -> tuple[Batch, Encoded]:
             return batch, chosen.result().encode(batch.texts)
