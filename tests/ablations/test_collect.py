@@ -13,7 +13,7 @@ from clp_transfer.ablations.figure import figure
 from clp_transfer.ablations.job import AblationConfig
 from clp_transfer.ablations.publish import rebuilt, write
 from clp_transfer.ablations.steps import Cell
-from clp_transfer.ablations.table import table
+from clp_transfer.ablations.table import CAPTIONS, table, titled
 from clp_transfer.report.canvas import styled
 
 SCRATCH = [(0, 4.0), (100, 3.0), (200, 2.0)]
@@ -86,6 +86,23 @@ def test_one_arm_far_off_does_not_press_the_others_together(cells: list[Cell]) -
         drawn = figure(found)
     assert [axes.get_yscale() for axes in drawn.axes] == ["log", "linear"]
     assert drawn.axes[0].get_ylim()[1] > 5000
+
+
+def test_the_question_stands_where_no_heading_asks_it(cells: list[Cell], tmp_path: Path) -> None:
+    found = collect(AblationConfig(name="q", question="Which letter?", axis="letter"), cells)
+    write(found, tmp_path)
+    assert (tmp_path / "table.md").read_text() == f"**Which letter?**\n\n{table(found)}\n" == f"{titled(found)}\n"
+    (tmp_path / "q.json").write_text((tmp_path / "ablation.json").read_text())
+    assert "Which" not in rebuilt("<!-- ablation: q -->\n<!-- /ablation -->", tmp_path)
+    assert titled(found | {"question": ""}) == table(found)
+
+
+def test_the_panels_are_called_as_the_columns_are(cells: list[Cell]) -> None:
+    for some in (cells, cells[:2]):
+        found = collect(AblationConfig(name="q", axis="letter"), some)
+        with styled():
+            panels = [axes.get_title(loc="left") for axes in figure(found).axes]
+        assert panels == [CAPTIONS["start"], CAPTIONS["final"]]
 
 
 def test_a_document_gets_the_tables_that_it_marks(cells: list[Cell], tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from clp_transfer.errors import UserError
 from clp_transfer.report import german
 from clp_transfer.report.keep import statistics
-from clp_transfer.report.publish import END, START, keep, readme_block, rebuild, rebuilt_readme, step0_rows
+from clp_transfer.report.marks import UNMEASURED
+from clp_transfer.report.publish import keep, main, readme_block, rebuild, rebuilt_readme, step0_rows
 
 ROOT = Path(__file__).resolve().parents[2]
+START, END = "<!-- result -->", "<!-- /result -->"
 
 
 def read(path: Path) -> Any:
@@ -37,6 +40,40 @@ def test_readme_and_docs_are_what_the_kept_results_make_of_them(tmp_path: Path) 
     assert tmp_path / "results/mini/perplexity.png" in written
     for name in documents:
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), f"{name}: make results"
+
+
+def test_the_pictures_of_ablations_are_drawn_anew_where_they_lie_beside_their_numbers(tmp_path: Path) -> None:
+    """One that is not kept is not made, and what is no ablation's is left alone."""
+    kept, beside = tmp_path / "results/mini-ablations", tmp_path / "results/other/ablations"
+    for folder in (kept, beside):
+        folder.mkdir(parents=True)
+        for name in ("weights", "method", "reconstruction", "helpers"):
+            shutil.copyfile(ROOT / f"results/mini-ablations/{name}.json", folder / f"{name}.json")
+    stale = [kept / "weights.png", kept / "reconstruction.png", kept / "helpers.png", beside / "weights.png"]
+    for path in stale:
+        path.write_bytes(b"stale")
+    assert rebuild(tmp_path) == [kept / "weights.png", beside / "weights.png"]
+    fresh = (kept / "weights.png").read_bytes()
+    assert fresh.startswith(b"\x89PNG") and fresh == (beside / "weights.png").read_bytes(), "same numbers, same bytes"
+    assert (kept / "reconstruction.png").read_bytes() == (kept / "helpers.png").read_bytes() == b"stale"
+    assert {path.name for path in beside.iterdir() if path.suffix != ".json"} == {"weights.png"}
+
+
+def test_a_mark_that_nothing_closes_is_told_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "results/mini", tmp_path / "results/mini")
+    (tmp_path / "docs").mkdir()
+    texts = {"README.md": f"{START}\nold\n{END}\n", "docs/results.md": "a\n<!-- german: arms -->\nold\nrest\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=r"results\.md: line 2: nothing closes <!-- german: arms -->"):
+        rebuild(tmp_path)
+    assert {name: (tmp_path / name).read_text() for name in texts} == texts
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2 and "docs/results.md: line 2" in capsys.readouterr().err
 
 
 def test_a_number_that_was_changed_by_hand_is_put_right() -> None:
@@ -99,7 +136,7 @@ def test_step0_is_kept_and_shown_before_any_arm_is_trained(experiment: Path, tmp
     assert rows[2:5] == ["| own tokenizer | 2.750 |", "| `ridge` | 3.000 / 3.500 / 2.500 |", "| `mean` | 3.250 |"]
     assert "| `helper,seed2` | 10,000,000 | 5,000,000 | 61 | 1.500 |" in german.block("helpers", kept)
     assert "| `clp` | 4.0000 | **3.5000** | – |" in german.block("rates", kept)
-    assert german.block("arms", kept) == german.block("helper-size", kept) == german.UNMEASURED
+    assert german.block("arms", kept) == german.block("helper-size", kept) == UNMEASURED
 
 
 def test_the_arms_table_says_what_the_numbers_say(experiment: Path, tmp_path: Path) -> None:

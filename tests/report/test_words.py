@@ -14,7 +14,7 @@ from clp_transfer.report.collect import collect
 from clp_transfer.report.headline import headline, lead, step0_sentence
 from clp_transfer.report.palette import ARMS, colours, everything
 from clp_transfer.report.summary import summary_table
-from clp_transfer.report.words import count, listed, percent, power
+from clp_transfer.report.words import count, listed, percent, percent_plus_minus, plus_minus, power
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,38 @@ from clp_transfer.report.words import count, listed, percent, power
 )
 def test_percent(share, text) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "digits", "text"),
+    [
+        (2.1012, [2.0892, 2.1132], 3, "2.101 ± 0.012"),
+        (2529.5664, [-3433.9146, 8493.0474], 3, "2,529.566 ± 5,963.481"),
+        (0.5, [0.5, 0.5], 2, "0.50 ± 0.00"),
+        (2.1, None, 2, "2.10"),
+        (None, None, 3, "–"),
+        (None, [1.0, 2.0], 3, "–"),
+    ],
+)
+def test_a_mean_with_half_of_its_interval(value, bounds, digits, text) -> None:
+    assert plus_minus(value, bounds, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "bounds", "text"),
+    [
+        (0.79, [0.76, 0.82], "79% ± 3"),
+        (0.86, [0.859, 0.861], "86% ± 0"),
+        (-0.58, [-0.6, -0.56], "−58% ± 2"),
+        (0.996, [0.994, 0.998], "99.6% ± 0.2"),
+        (0.625, [-0.97, 2.22], "62% ± 160"),
+        (0.79, None, "79%"),
+        (None, None, "–"),
+        (None, [0.0, 1.0], "–"),
+    ],
+)
+def test_a_share_with_half_of_its_interval(share, bounds, text) -> None:
+    assert percent_plus_minus(share, bounds) == text
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from clp_transfer.ablations.table import CAPTIONS, FINAL, START
 from clp_transfer.report.canvas import spread
 from clp_transfer.report.palette import GRID, INK, MUTED, Colour, colours
 
 WIDTH, HEIGHT, ROW = 7.4, 3.2, 0.27
-PANELS = {"start": "bits per byte at step 0", "final": "bits per byte at the end"}
+PANELS = (START, FINAL)
 LABEL_GAP = 0.055  # of the axes' height
 WIDE = 3.0  # values that differ by more than this factor are drawn on a logarithmic axis
 
@@ -26,13 +27,13 @@ def figure(found: dict[str, Any]) -> Figure:
     if len(labels) == 1:
         return _rows(found, arms, palette)
     drawn = Figure(figsize=(WIDTH, HEIGHT))
-    for index, (measure, words) in enumerate(PANELS.items()):
+    for index, measure in enumerate(PANELS):
         axes = drawn.add_axes((0.07 + 0.5 * index, 0.17, 0.33, 0.7))
         ends = {arm: _line(axes, found, labels, arm, measure, palette[arm]) for arm in arms}
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.2, len(labels) - 0.8)
         axes.set_xlabel(found["axis"], fontsize=8.5)
-        axes.set_title(words, loc="left", fontsize=9, color=MUTED.light)
+        axes.set_title(CAPTIONS[measure], loc="left", fontsize=9, color=MUTED.light)
         _finish(axes, "y")
         _widen(axes, "y", found, measure)
         _names(axes, {arm: end for arm, end in ends.items() if end is not None}, palette)
@@ -56,7 +57,7 @@ def _rows(found: dict[str, Any], arms: list[str], palette: dict[str, Colour]) ->
     """Arms down, the best at the end first."""
     order = sorted(found["rows"], key=lambda row: -row["final"] if row["final"] is not None else 0.0)
     drawn = Figure(figsize=(WIDTH, 0.8 + ROW * len(order)))
-    for index, (measure, words) in enumerate(PANELS.items()):
+    for index, measure in enumerate(PANELS):
         axes = drawn.add_axes((0.12 + 0.45 * index, 0.1, 0.41, 0.8))
         for height, row in enumerate(order):
             if row[measure] is not None:
@@ -65,7 +66,7 @@ def _rows(found: dict[str, Any], arms: list[str], palette: dict[str, Colour]) ->
                     marker="o", ms=4.5, capsize=2.5, elinewidth=1.0,
                 )  # fmt: skip
         axes.set_yticks(range(len(order)), [row["arm"] for row in order] if index == 0 else [])
-        axes.set_title(words, loc="left", fontsize=9, color=MUTED.light)
+        axes.set_title(CAPTIONS[measure], loc="left", fontsize=9, color=MUTED.light)
         _finish(axes, "both")
         _widen(axes, "x", found, measure)
     return drawn

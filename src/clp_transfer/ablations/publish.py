@@ -5,30 +5,32 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from clp_transfer.ablations import reconstruction
-from clp_transfer.ablations.table import table
+from clp_transfer.ablations.table import table, titled
 from clp_transfer.files import read_json, write_json, write_text
+from clp_transfer.report.marks import UNMEASURED, renewed
 
 DOCS = Path("docs/findings.md")
 RECONSTRUCTION = "reconstruction"
-MARK = re.compile(r"(<!-- ablation: ([\w-]+) -->\n).*?(<!-- /ablation -->)", re.DOTALL)
 
 
 def write(found: dict[str, Any], folder: Path) -> None:
     """`ablation.json`, `table.md`, `figure.png` and `figure.svg`."""
-    from clp_transfer.ablations.figure import figure
-    from clp_transfer.report.canvas import styled
-    from clp_transfer.report.canvas import write as write_figure
-
     write_json(folder / "ablation.json", found)
-    write_text(folder / "table.md", table(found) + "\n")
+    write_text(folder / "table.md", titled(found) + "\n")
+    _draw(found, folder / "figure")
+
+
+def _draw(found: dict[str, Any], path: Path) -> None:
+    from clp_transfer.ablations.figure import figure
+    from clp_transfer.report.canvas import styled, write
+
     with styled():
-        write_figure(figure(found), folder / "figure")
+        write(figure(found), path)
 
 
 def keep(outputs: Path, results: Path) -> list[str]:
@@ -48,13 +50,28 @@ def keep(outputs: Path, results: Path) -> list[str]:
     return names
 
 
+def redrawn(folder: Path) -> list[Path]:
+    """Draw those pictures anew that lie beside an ablation's kept numbers; returns them."""
+    beside = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".png").is_file()]
+    kept = {path.with_suffix(".png"): found for path in beside if "axis" in (found := read_json(path))}
+    aside = folder / ".figures"
+    try:
+        for path, found in kept.items():
+            aside.mkdir(exist_ok=True)
+            _draw(found, aside / "figure")
+            (aside / "figure.png").replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return list(kept)
+
+
 def rebuilt(text: str, results: Path) -> str:
     """The document with the table of every ablation that it marks made anew from what is kept."""
-    return MARK.sub(lambda found: f"{found[1]}{_table(results, found[2])}\n{found[3]}", text)
+    return renewed(text, "ablation", lambda name: _table(results, name))
 
 
 def _table(results: Path, name: str) -> str:
     if not (results / f"{name}.json").is_file():
-        return "*Not measured yet.*"
+        return UNMEASURED
     kept = read_json(results / f"{name}.json")
     return reconstruction.table(kept) if name == RECONSTRUCTION else table(kept)

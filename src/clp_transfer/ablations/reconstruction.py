@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.cli.screen import one_screen
 from clp_transfer.clp.auto import held_out
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.clp.models import Ingredients
 from clp_transfer.errors import UserError
 from clp_transfer.files import write_json
 from clp_transfer.report.seeds import interval, mean
-from clp_transfer.report.words import number
+from clp_transfer.report.words import plus_minus
 
 BASE = "base"
 METHODS = {
@@ -87,12 +88,12 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _cell(row: dict[str, Any], measure: str, digits: int) -> str:
-    bounds = row[f"{measure}_interval"]
-    return number(row[measure], digits) + (f" ± {(bounds[1] - bounds[0]) / 2:.{digits}f}" if bounds else "")
+    return plus_minus(row[measure], row[f"{measure}_interval"], digits)
 
 
 if __name__ == "__main__":
     outputs, name = Path(sys.argv[1]), sys.argv[2]
-    result = reconstruct(outputs / name / "runs" / "source" / "model", helpers(outputs, name))
-    write_json(outputs / name / "ablations" / "reconstruction.json", result)
-    print(table(result))
+    with one_screen():
+        result = reconstruct(outputs / name / "runs" / "source" / "model", helpers(outputs, name))
+        write_json(outputs / name / "ablations" / "reconstruction.json", result)
+        print(table(result))

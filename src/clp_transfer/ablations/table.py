@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clp_transfer.ablations.job import TRAIN
-from clp_transfer.report.words import NONE, number, percent
+from clp_transfer.report.words import NONE, percent_plus_minus, plus_minus
 
 START, FINAL, SAVED, SPREAD = "start", "final", "saved", "spread"
 CAPTIONS = {
@@ -26,6 +26,11 @@ def table(found: dict[str, Any]) -> str:
     # Where training alone is varied, all start alike.
     shown = PAIRS[:1] if found["own"] == TRAIN else PAIRS
     return "\n\n".join(_pair(found, labels, *pair) for pair in shown)
+
+
+def titled(found: dict[str, Any]) -> str:
+    """The question, then the tables: for where no heading asks it."""
+    return f"**{found['question']}**\n\n{table(found)}" if found["question"] else table(found)
 
 
 def _arms(found: dict[str, Any]) -> str:
@@ -56,6 +61,5 @@ def cell(row: dict[str, Any], measure: str) -> str:
     if measure == SAVED:
         if value is None:
             return NONE if row["arm"] == "scratch" else f"reached by {row['reached']} of {len(row['runs'])}"
-        return percent(value) + (f" ± {(interval[1] - interval[0]) * 50:.0f}" if interval else "")
-    digits = 2 if measure == SPREAD else 3
-    return number(value, digits) + (f" ± {(interval[1] - interval[0]) / 2:,.{digits}f}" if interval else "")
+        return percent_plus_minus(value, interval)
+    return plus_minus(value, interval, 2 if measure == SPREAD else 3)

@@ -21,8 +21,8 @@ def ablate(config: Config, overrides: list[str]) -> None:
     Launcher(config, todo, overrides).run()
     from clp_transfer.ablations.collect import collect
     from clp_transfer.ablations.publish import write
-    from clp_transfer.ablations.table import table
+    from clp_transfer.ablations.table import titled
 
     found = collect(config.ablation, cells(*own))
     write(found, folder)
-    log.info("\n%s\n\n%s", table(found), folder.resolve())
+    log.info("\n%s\n\n%s", titled(found), folder.resolve())

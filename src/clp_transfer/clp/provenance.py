@@ -19,6 +19,8 @@ from clp_transfer.errors import UserError
 
 NAME = "provenance.parquet"
 TOP = 5
+# `made` of the source's own rows, and of ids without a token; every other row names its method.
+COPIED, SPECIAL, UNUSED = "copied", "special", "unused"
 Columns = dict[str, pa.Array]
 
 
@@ -40,12 +42,12 @@ def token_table(ingredients: Ingredients, rows: TransferRows, method: str) -> pa
 def _tokens(ingredients: Ingredients, method: str) -> Columns:
     target, overlap = ingredients.target, ingredients.overlap
     ids, keys = range(overlap.size), [target.keys.get(index) for index in range(overlap.size)]
-    other = dict.fromkeys(overlap.special_ids, "special")
+    other = dict.fromkeys(overlap.special_ids, SPECIAL)
     return {
         "id": _numbers(np.arange(overlap.size, dtype=np.int32)),
         "token": _strings([target.tokens.get(index) for index in ids]),
         "text": _strings([key and _text(key.text) for key in keys]),
-        "class": _strings([class_of(key) if key else other.get(i, "unused") for i, key in enumerate(keys)]),
+        "class": _strings([class_of(key) if key else other.get(i, UNUSED) for i, key in enumerate(keys)]),
         "made": _strings([_made(index, ingredients, method) for index in ids]),
     }
 
@@ -53,8 +55,8 @@ def _tokens(ingredients: Ingredients, method: str) -> Columns:
 def _made(index: int, ingredients: Ingredients, method: str) -> str:
     overlap = ingredients.overlap
     if index in overlap.shared:
-        return "special" if index in overlap.special_ids else "copied"
-    return method if index in ingredients.target.tokens else "unused"
+        return SPECIAL if index in overlap.special_ids else COPIED
+    return method if index in ingredients.target.tokens else UNUSED
 
 
 def _text(spelled: bytes) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,28 @@ from typing import Any
 from clp_transfer.ablations.table import table as ablation_table
 from clp_transfer.files import read_json
 from clp_transfer.report.headline import best_arm, headline
+from clp_transfer.report.marks import UNMEASURED, renewed
 from clp_transfer.report.seeds import mean
-from clp_transfer.report.words import NONE, between, number, percent, rate, unreached
+from clp_transfer.report.words import (
+    NONE,
+    between,
+    number,
+    percent,
+    percent_plus_minus,
+    plus_minus,
+    rate,
+    unreached,
+)
 
 NAME = "smollm2-135m-german"
 OWN = "own_tokenizer"
 NEWS, ENGLISH = "news", "english"
 PAPER = 0.8  # "up to 80% fewer steps", the paper's abstract
-MARK = re.compile(r"(<!-- german: ([\w-]+) -->\n).*?(<!-- /german -->)", re.DOTALL)
-UNMEASURED = "*Not measured yet.*"
 
 
 def rebuilt(text: str, results: Path) -> str:
     """The document with every block between its marks made anew from what is kept; one that is not says so."""
-    return MARK.sub(lambda found: f"{found[1]}{block(found[2], results / NAME)}\n{found[3]}", text)
+    return renewed(text, "german", lambda name: block(name, results / NAME))
 
 
 def block(name: str, kept: Path) -> str:
@@ -74,7 +81,7 @@ def _arms(kept: Path) -> str:
     for name, arm in found["arms"].items():
         saved = found["tokens_saved"].get(name)
         cells = [f"`{name}`", str(len(arm["seeds"])), rate(arm["lr"]), number(arm["curve"][0]["bits_per_byte"], 3)]
-        cells.append(_with(arm["final"].get("bits_per_byte"), arm["final_bits_per_byte_interval"]))
+        cells.append(plus_minus(arm["final"].get("bits_per_byte"), arm["final_bits_per_byte_interval"], 3))
         cells += [number(_text(found, text, name), 3) for text in (NEWS, ENGLISH)]
         cells += [NONE, NONE] if saved is None else [_saved(saved), percent(saved["saved_flops_counting_the_helper"])]
         lines.append(f"| {' | '.join(cells)} |")
@@ -98,12 +105,7 @@ def _text(found: dict[str, Any], text: str, arm: str) -> float | None:
 def _saved(saved: dict[str, Any]) -> str:
     if not saved["reached"]:
         return unreached(saved)
-    bounds = saved["intervals"].get("saved")
-    return percent(saved["saved"]) + (f" ± {(bounds[1] - bounds[0]) * 50:.0f}" if bounds else "")
-
-
-def _with(value: float | None, bounds: list[float] | None) -> str:
-    return number(value, 3) + (f" ± {(bounds[1] - bounds[0]) / 2:.3f}" if bounds and value is not None else "")
+    return percent_plus_minus(saved["saved"], saved["intervals"].get("saved"))
 
 
 def _start(kept: Path) -> str:
@@ -159,7 +161,8 @@ def _tasks(kept: Path) -> str:
 def _accuracy(row: dict[str, Any]) -> str:
     if row.get("acc") is None:
         return NONE
-    text = percent(row["acc"]) + (f" ± {196 * row['stderr']:.0f}" if row.get("stderr") else "")
+    half = 1.96 * (row.get("stderr") or 0.0)
+    text = percent_plus_minus(row["acc"], [row["acc"] - half, row["acc"] + half] if half else None)
     return text if row.get("distinguishable") else f"({text})"
 
 

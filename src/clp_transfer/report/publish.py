@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from clp_transfer.ablations import publish as ablations
+from clp_transfer.cli.screen import one_screen
+from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, write_json, write_text
 from clp_transfer.report import german
 from clp_transfer.report.headline import headline
 from clp_transfer.report.keep import keep_report, keep_rest
+from clp_transfer.report.marks import renewed
 from clp_transfer.report.records import point
 from clp_transfer.report.words import NONE, number, percent, rate, unreached
 
-START, END = "<!-- result -->", "<!-- /result -->"
 MINIATURE, ABLATIONS, STEP0 = "mini", "mini-ablations", "step0-smollm2"
 # The README shows the first of these that is kept.
 SHOWN: dict[str, Callable[[Path], str]] = {
@@ -53,10 +55,7 @@ def readme_block(found: dict[str, Any]) -> str:
 def rebuilt_readme(text: str, results: Path) -> str:
     """The README with the result block and the step-0 table made anew from what is kept in `results`."""
     name = next(name for name in SHOWN if (results / name / "results.json").is_file())
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    block = SHOWN[name](results / name)
-    return step0_rows(f"{before}{START}\n{block}\n{END}{after}", results / STEP0)
+    return step0_rows(renewed(text, "result", lambda _: SHOWN[name](results / name)), results / STEP0)
 
 
 def step0_rows(text: str, kept: Path) -> str:
@@ -72,7 +71,10 @@ def step0_rows(text: str, kept: Path) -> str:
 
 
 def rebuild(root: Path) -> list[Path]:
-    """Make every table and figure below `root` (a checkout) anew from its `results/`; returns what was written."""
+    """Make every table and figure below `root` (a checkout) anew from its `results/`; returns what was written.
+
+    Raises UserError, before any document is written, for one with a broken mark (report/marks.py).
+    """
     results = root / "results"
     texts: dict[Path, Callable[[str, Path], str]] = {
         root / "README.md": rebuilt_readme,
@@ -80,12 +82,19 @@ def rebuild(root: Path) -> list[Path]:
     }
     if (results / ABLATIONS).is_dir():
         texts[root / ablations.DOCS] = lambda text, kept: ablations.rebuilt(text, kept / ABLATIONS)
-    written = []
-    for path, made in texts.items():
-        if path.is_file():
-            write_text(path, made(path.read_text(encoding="utf-8"), results))
-            written.append(path)
-    return written + [figure for path in sorted(results.glob("*/results.json")) for figure in redrawn(path)]
+    documents = {path: _document(path, made, results) for path, made in texts.items() if path.is_file()}
+    for path, text in documents.items():
+        write_text(path, text)
+    figures = [figure for path in sorted(results.glob("*/results.json")) for figure in redrawn(path)]
+    homes = sorted(path for path in [*results.glob("*"), *results.glob("*/ablations")] if path.is_dir())
+    return [*documents, *figures, *(figure for home in homes for figure in ablations.redrawn(home))]
+
+
+def _document(path: Path, made: Callable[[str, Path], str], results: Path) -> str:
+    try:
+        return made(path.read_text(encoding="utf-8"), results)
+    except UserError as error:
+        raise UserError(f"{path}: {error.problem}", error.remedy) from error
 
 
 def redrawn(kept: Path) -> list[Path]:
@@ -124,9 +133,15 @@ def keep(experiment: Path, results: Path, machine: Path | None = None, command: 
         write_json(results / "machine.json", {**read_json(machine), "command": command})
 
 
+def main(given: list[str]) -> None:
+    """The command lines above; a mistake is told on one screen, with status 2."""
+    with one_screen():
+        if len(given) > 1:
+            machine = Path(given[2]) if len(given) > 2 else None
+            keep(Path(given[0]), Path(given[1]), machine, "".join(given[3:4]))
+        for written in rebuild(Path()):
+            print(written)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        machine = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-        keep(Path(sys.argv[1]), Path(sys.argv[2]), machine, "".join(sys.argv[4:5]))
-    for written in rebuild(Path()):
-        print(written)
+    main(sys.argv[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 NONE = "–"
@@ -13,11 +14,13 @@ def percent(share: float | None, signed: bool = False) -> str:
     """A share as a whole percentage; one decimal where rounding would claim none or all of it."""
     if share is None:
         return NONE
-    size = abs(share)
-    digits = 1 if 0 < size < 0.01 or 0.99 < size < 1 else 0
-    text = f"{size * 100:.{digits}f}%"
+    text = f"{abs(share) * 100:.{_decimals(share)}f}%"
     negative = share < 0 and float(text[:-1]) != 0
     return (MINUS if negative else "+" if signed else "") + text
+
+
+def _decimals(share: float) -> int:
+    return 1 if 0 < abs(share) < 0.01 or 0.99 < abs(share) < 1 else 0
 
 
 def unreached(record: dict[str, Any]) -> str:
@@ -43,6 +46,20 @@ def _three(value: float) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """A plain decimal, with thousands separated; a dash for none."""
     return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def plus_minus(value: float | None, bounds: Sequence[float] | None, digits: int) -> str:
+    """A mean with half of its 95% interval [low, high]: `2.101 ± 0.012`; alone where there is no interval."""
+    if value is None or bounds is None:
+        return number(value, digits)
+    return f"{number(value, digits)} ± {number((bounds[1] - bounds[0]) / 2, digits)}"
+
+
+def percent_plus_minus(share: float | None, bounds: Sequence[float] | None) -> str:
+    """The same of a share, in points and as exact as the share is shown: `79% ± 3`, `99.6% ± 0.2`."""
+    if share is None or bounds is None:
+        return percent(share)
+    return f"{percent(share)} ± {(bounds[1] - bounds[0]) * 50:.{_decimals(share)}f}"
 
 
 def sized(value: float | None, digits: int) -> str:
