@@ -89,6 +89,14 @@ def is_complete(plan: Plan) -> bool:
     return manifest is not None and manifest["key"] == plan.key
 
 
+def is_done(job: Any) -> bool:
+    """Whether there is nothing left to do for a stage's job: the output of its `plan()` is complete, and nothing in it
+    failed that is tried again (`has_failed_tasks()`, where a job has that: an evaluation).
+    """
+    failed: Callable[[], bool] = getattr(job, "has_failed_tasks", lambda: False)
+    return is_complete(job.plan()) and not failed()
+
+
 def digest(folder: Path, *patterns: str) -> str:
     """Content hash of a folder's files (all, or those matching a pattern), from its manifest where it has one.
 

@@ -86,6 +86,23 @@ def test_a_failure_names_the_step_and_its_log_and_keeps_the_rest(tmp_path: Path)
     assert "a" not in bench.run(STEPS)
 
 
+def test_a_step_in_which_a_task_failed_runs_once_more(tmp_path: Path) -> None:
+    @dataclass
+    class Unlucky(Job):
+        def has_failed_tasks(self) -> bool:
+            return self.value == "unlucky"
+
+    def run(value: str) -> list[str]:
+        job = Unlucky(tmp_path / "a", value)
+        command = [sys.executable, "-c", WRITER, str(job.out), value, "0"]
+        return run_steps([Step("a", "evaluate", [])], lambda _: job, lambda _: command, tmp_path / "logs", 1)
+
+    assert run("unlucky") == ["a"]
+    assert (tmp_path / "a" / "manifest.json").is_file()
+    assert run("unlucky") == ["a"]
+    assert run("lucky") == ["a"] and run("lucky") == []
+
+
 def test_children_die_with_a_killed_scheduler(tmp_path: Path) -> None:
     """kill -9 leaves no writer behind, and what it was writing is not taken for complete."""
     code = (

@@ -11,7 +11,7 @@ from typing import Any
 from clp_transfer.config import jobs
 from clp_transfer.config.schema import Config
 from clp_transfer.evaluate.job import Step0Job
-from clp_transfer.manifest import is_complete
+from clp_transfer.manifest import is_done
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def train(config: Config) -> float | None:
 def evaluate(config: Config) -> None:
     """Measure a trained model, or every method's start."""
     job = jobs.evaluate_job(config)
-    if _done(job) and not job.has_failed_tasks():
+    if _done(job):
         return
     if isinstance(job, Step0Job):
         from clp_transfer.evaluate.step0 import step0
@@ -80,11 +80,10 @@ def report(config: Config) -> None:
 
 def _done(job: Any) -> bool:
     """Whether the job's result already stands; says so."""
-    plan = job.plan()
-    if is_complete(plan):
-        log.info("%s is complete and unchanged: nothing to do", plan.out)
-        return True
-    return False
+    done = is_done(job)
+    if done:
+        log.info("%s is complete and unchanged: nothing to do", job.plan().out)
+    return done
 
 
 STAGES: dict[str, Callable[[Config], Any]] = {

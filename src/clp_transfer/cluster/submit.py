@@ -16,7 +16,7 @@ from clp_transfer.cluster.submission import FOLDER, Job, Submission, last
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.files import locked, write_text
-from clp_transfer.manifest import is_complete
+from clp_transfer.manifest import is_done
 from clp_transfer.pipeline.steps import Step
 from clp_transfer.prepare.job import ClusterConfig
 
@@ -34,7 +34,7 @@ def complete(planned: list[Planned]) -> set[str]:
     """The steps whose results stand. What needs an unfinished step is unfinished: its inputs will be others."""
     done: set[str] = set()
     for one in planned:
-        if done.issuperset(one.step.needs) and is_complete(one.job.plan()):
+        if done.issuperset(one.step.needs) and is_done(one.job):
             done.add(one.step.name)
     return done
 

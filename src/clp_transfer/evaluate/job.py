@@ -177,10 +177,6 @@ class Step0Job:
     seed: int
     text: Path | None = None
 
-    def has_failed_tasks(self) -> bool:
-        """No: there are no tasks."""
-        return False
-
     def plan(self) -> Plan:
         """The methods and the contents of both models and of the validation text."""
         settings = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clp_transfer.errors import UserError
-from clp_transfer.manifest import Plan, is_complete
+from clp_transfer.manifest import Plan, is_complete, is_done
 from clp_transfer.pipeline.process import Child
 from clp_transfer.pipeline.steps import Step
 from clp_transfer.pipeline.stopping import Stopped, stopping
@@ -29,10 +29,10 @@ def run_steps(
 ) -> list[str]:
     """Bring every step to completion, in order where `needs` says so; returns the names of those that ran.
 
-    A step is complete when its output's manifest has the key of the job's plan. When one fails, the running ones
-    finish, nothing new starts, and UserError names it and its log: what is complete stays complete. SIGTERM, and
-    the end of `seconds`, is passed on to the running ones: training saves a checkpoint, and `Stopped` ends the process
-    with status 75.
+    A step is complete when its output's manifest has the key of the job's plan; one in which a task failed is
+    run once more. When a step fails, the running ones finish, nothing new starts, and UserError names it and its log:
+    what is complete stays complete. SIGTERM, and the end of `seconds`, is passed on to the running ones: training saves
+    a checkpoint, and `Stopped` ends the process with status 75.
     """
     with stopping(seconds):
         return _run_steps(steps, job_of, command_of, logs, workers)
@@ -54,11 +54,11 @@ def _run_steps(
         while waiting or ready or running:
             for step in [s for s in waiting if not failed and done.issuperset(s.needs)]:
                 waiting.remove(step)
-                plan = job_of(step).plan()
-                if is_complete(plan):
+                job = job_of(step)
+                if is_done(job):
                     done.add(step.name)
                 else:
-                    ready.append((step, plan))
+                    ready.append((step, job.plan()))
             while ready and not failed and len(running) < max(1, workers):
                 step, plan = ready.pop(0)
                 command = command_of(step)

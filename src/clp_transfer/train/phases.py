@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from clp_transfer.clp.provenance import NAME
+from clp_transfer.clp.provenance import COPIED, NAME, SPECIAL
 from clp_transfer.errors import UserError
 from clp_transfer.train.job import PhasesConfig
 from clp_transfer.train.optimizer import embeddings, restart, set_rates, still
 from clp_transfer.train.schedule import BODY, EMBEDDINGS, Course, rates
-
-COPIED = ("copied", "special")
 
 
 def new_rows(init: Path) -> Tensor | None:
@@ -27,7 +25,7 @@ def new_rows(init: Path) -> Tensor | None:
     if not (init / NAME).is_file():
         return None
     made = parquet.read_table(init / NAME, columns=["made"])["made"].to_pylist()
-    return torch.tensor([one not in COPIED for one in made])
+    return torch.tensor([one not in (COPIED, SPECIAL) for one in made])
 
 
 class Phases:
