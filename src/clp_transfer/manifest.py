@@ -24,7 +24,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from clp_transfer.errors import UserError
-from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, write_json
+from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, sync_tree, write_json
 
 NAME = "manifest.json"
 MOST_CHANGES, SHOWN = 6, 60
@@ -235,7 +235,11 @@ def writing(plan: Plan, temporary: str | None = None, *, afresh: bool = False) -
 
 
 def _finish(plan: Plan) -> None:
-    """Delete what the finished folder's manifest does not list, then rename the folder."""
+    """Delete what the finished folder's manifest does not list, then rename the folder.
+
+    First what it lists goes to the disk: until then, the checkpoints are all there is.
+    """
+    sync_tree(plan.working)
     kept = {plan.working / name for name in read_json(plan.working / NAME)["files"]} | {plan.working / NAME}
     for path in [p for p in plan.working.rglob("*") if p.is_file() and p not in kept]:
         path.unlink()

@@ -14,6 +14,7 @@ import pytest
 
 from clp_transfer.errors import UserError
 from clp_transfer.manifest import Plan
+from clp_transfer.pipeline.process import Child
 from clp_transfer.pipeline.scheduler import run_steps
 from clp_transfer.pipeline.steps import Step
 
@@ -103,6 +104,21 @@ def test_a_step_in_which_a_task_failed_runs_once_more(tmp_path: Path) -> None:
     assert run("lucky") == ["a"] and run("lucky") == []
 
 
+def test_a_screen_that_is_gone_does_not_stop_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    code = "for i in range(30_000): print(f'line {i:05}')"  # many times what a pipe holds
+    child = Child("x", [sys.executable, "-c", code], tmp_path / "log", "|")
+    until = time.time() + 20
+    while child.finished() is None and time.time() < until:
+        time.sleep(0.05)
+    child.stop(0)
+    assert child.finished() == 0
+    assert len((tmp_path / "log").read_text().splitlines()) == 30_000
+
+
 def test_children_die_with_a_killed_scheduler(tmp_path: Path) -> None:
     """kill -9 leaves no writer behind, and what it was writing is not taken for complete."""
     code = (
@@ -145,6 +161,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from clp_transfer.manifest import Plan
+from clp_transfer.pipeline.process import Child
 from clp_transfer.pipeline.scheduler import run_steps
 from clp_transfer.pipeline.steps import Step
 root, seconds, saver = Path(sys.argv[1]), float(sys.argv[2]) or None, sys.argv[3]

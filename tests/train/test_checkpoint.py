@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tiny.processes import fail_together, run_ranks, start, train_job, train_with_a_full_disk
 
+from clp_transfer.errors import UserError
 from clp_transfer.train import checkpoint
 from clp_transfer.train.checkpoint import Progress
 from clp_transfer.train.job import ArchitectureConfig, BudgetConfig, TrainConfig
@@ -177,6 +179,28 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
     assert f"the last checkpoint is {tmp_path / 'step-1'}" in caplog.text
     assert names(tmp_path) == ["step-1"]
     assert training.save(tmp_path, 4) and names(tmp_path) == ["step-4"]
+
+
+def test_metrics_that_cannot_be_written_leave_the_last_checkpoint(training: Training, tmp_path: Path) -> None:
+    def refuse() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    progress = Progress(1)
+    assert checkpoint.save(training.accelerator, tmp_path, progress, lambda: 7)
+    assert checkpoint.save(training.accelerator, tmp_path, replace(progress, step=2), refuse) is False
+    assert names(tmp_path) == ["step-1"]
+    assert checkpoint.resume(training.accelerator, tmp_path).metrics_bytes == 7
+
+
+def test_a_rank_that_does_not_see_the_checkpoint_is_told_why(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is that the marker, which lists all files but itself, is not there."""
+    training.save(tmp_path, 1)
+    empty = checkpoint._mismatches(tmp_path / "elsewhere", list)
+    monkeypatch.setattr(checkpoint, "gather", lambda mine: [mine, empty])
+    with pytest.raises(UserError, match=r"rank 1 cannot read .* as rank 0 does"):
+        checkpoint.resume(training.accelerator, tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

@@ -107,6 +107,20 @@ def test_of_given_logits() -> None:
         torch.testing.assert_close(ours, wanted, rtol=near, atol=near * 1e-3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 32_768.0, 65_536.0])
+def test_of_given_logits_in_float16_with_its_loss_scale(scale: float) -> None:
+    """A mean's gradients are below float16's smallest number, its first scale above its largest: the product fits."""
+    logits = draw(1024, 4000).half().requires_grad_()
+    targets = torch.randint(0, 4000, (1024,), generator=torch.Generator().manual_seed(3))
+    (ours,) = torch.autograd.grad(scale * logits_cross_entropy(logits, targets), [logits])
+    exact = torch.softmax(logits.detach().double(), 1)
+    exact[torch.arange(1024), targets] -= 1
+    exact *= scale / 1024
+    assert ours.dtype == torch.float16 and ours.isfinite().all()
+    smallest = 2.0**-24  # of float16's numbers, before and after the product
+    torch.testing.assert_close(ours.double(), exact, rtol=2e-3, atol=smallest * (1 + scale / 1024))
+
+
 class Largest(TorchDispatchMode):
     """Remembers the most numbers that one tensor of float32 held."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -247,6 +248,24 @@ def test_a_loss_that_is_not_finite_is_skipped(make_job, monkeypatch) -> None:
     assert all(torch.isfinite(v).all() for v in weights(job.out).values())
     assert [r["step"] for r in records(job.out, "train") if r["loss"] is None] == [4]
     assert summary["final"]["bits_per_byte"] < records(job.out, "validation")[0]["bits_per_byte"]
+
+
+def test_an_overflow_of_fp16_is_the_scalers_matter(make_job, monkeypatch) -> None:
+    """DeepSpeed keeps its scaler to itself and tells of an overflow by a norm that is infinite."""
+    begin, steps = loop.Loop.__init__, []
+
+    def as_fp16(self, job, *arguments):
+        begin(self, job, *arguments)
+        self.job = replace(job, train=replace(job.train, precision="fp16"))
+
+    def overflowing(*_):
+        steps.append(1)
+        return torch.tensor(float("inf") if len(steps) == 3 else 1.0)
+
+    monkeypatch.setattr(loop.Loop, "__init__", as_fp16)
+    monkeypatch.setattr(loop.engine, "forward_precision", lambda *_: nullcontext())
+    monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", overflowing)
+    assert train(make_job())["final"]["step"] == len(steps) == 12
 
 
 def test_documents_of_a_sequence_can_be_kept_apart(make_job, tmp_path) -> None:

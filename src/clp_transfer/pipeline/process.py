@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -42,10 +43,13 @@ class Child:
     def _read(self) -> None:
         assert self.process.stdout is not None
         with self.log_file.open("w", encoding="utf-8") as log:
+            # Whatever becomes of the screen or the disk, it has to be read: a full pipe stops the child for ever.
             for line in self.process.stdout:
-                log.write(line)
-                log.flush()
-                print(f"{self.label} {line}", end="", flush=True)
+                with suppress(OSError, ValueError):
+                    log.write(line)
+                    log.flush()
+                with suppress(OSError, ValueError):
+                    print(f"{self.label} {line}", end="", flush=True)
 
     def finished(self) -> int | None:
         """The exit status, once the process has ended and all its output is shown; None while it runs."""

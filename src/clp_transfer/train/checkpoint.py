@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,26 @@ class Progress:
     state: dict[str, Any] = field(default_factory=dict)
 
 
-def save(accelerator: Any, folder: Path, progress: Progress, *, keep: int = 1, permanent: bool = False) -> bool:
+def save(
+    accelerator: Any,
+    folder: Path,
+    progress: Progress,
+    written: Callable[[], int] | None = None,
+    *,
+    keep: int = 1,
+    permanent: bool = False,
+) -> bool:
     """Write `folder/step-N`; then all but the last `keep` go, and those saved as `permanent` stay. All ranks call it.
 
+    `written` brings the metrics to the disk and says how many bytes there are, on rank 0, which the checkpoint records.
     False where the disk refuses: the partial checkpoint is removed, a warning says so, the older ones stay, and
     training may go on.
     """
     final = folder / f"step-{progress.step}"
     aside = folder / f"{final.name}{PARTIAL}"
     try:
+        if written is not None:
+            progress = replace(progress, metrics_bytes=on_main(written))
         if on_main(lambda: _begin(final, aside)):
             together(lambda: state.write(accelerator, aside))
             files = _seal(aside)
@@ -220,7 +231,9 @@ def _damage(checkpoint: Path) -> str | None:
     found = gather(_mismatches(checkpoint, _share))
     if not any(found):
         return None
-    bad = on_main(lambda: _mismatches(checkpoint, lambda _: sorted({name for part in found for name in part})))
+    # The marker itself, which another rank may not see, is no file that it lists.
+    named = {name for part in found for name in part} - {MARKER}
+    bad = on_main(lambda: _mismatches(checkpoint, lambda _: sorted(named)))
     if bad:
         return f"{', '.join(bad)} differ{'s' if len(bad) == 1 else ''} from what was saved"
     number = next(i for i, part in enumerate(found) if part)

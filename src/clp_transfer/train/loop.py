@@ -102,8 +102,8 @@ class Loop:
                     whole = self.accelerator.reduce(total / self.batches.accumulation_at(step), "mean")
                     mean = float(whole)
                     scaler = self.accelerator.scaler
-                    # fp16's own scaler finds its scale by overflowing, and passes over such steps itself.
-                    known = None if norm is None or scaler is not None else float(norm)
+                    # fp16's scaler, ours or DeepSpeed's own, finds its scale by overflowing and passes over such steps.
+                    known = None if norm is None or self.job.train.precision == "fp16" else float(norm)
                     if self.bad_loss.check(mean, step + 1, known) == "skip":
                         self.optimizer.zero_grad()
                         if scaler is not None:
@@ -196,7 +196,8 @@ class Loop:
         train = self.job.train
         state = {"bad_loss": self.bad_loss.state(), "validation_seconds": round(self.validation_seconds, 1)}
         progress = checkpoint.Progress(
-            done, round(self.seconds, 1), self.tracker.size(), self.accelerator.num_processes, state
+            done, round(self.seconds, 1), world_size=self.accelerator.num_processes, state=state
         )
         permanent = train.permanent_tokens is not None and self._passes(done, train.permanent_tokens)
-        checkpoint.save(self.accelerator, self.folder, progress, keep=train.keep, permanent=permanent)
+        written = self.tracker.sync
+        checkpoint.save(self.accelerator, self.folder, progress, written, keep=train.keep, permanent=permanent)

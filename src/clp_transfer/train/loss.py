@@ -136,19 +136,26 @@ class _LogitsCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits [n, V], targets int64 [n]; returns the mean loss."""
         ctx.grad = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        # The mean's gradient, before it is scaled up, is nearly all zero in float16: there the sum's is kept.
+        ctx.divisor = 1 if logits.dtype == torch.float16 else len(logits)
         total = torch.zeros((), dtype=_exact(logits.dtype), device=logits.device)
         for rows in _chunks(len(logits), logits.shape[1], logits.device.type):
             loss, grad = _softmax_gradient(logits[rows], targets[rows, None])
             total += loss
             if ctx.grad is not None:
-                ctx.grad[rows] = grad.div_(len(logits))
+                ctx.grad[rows] = grad.div_(ctx.divisor)
         return total.div_(len(logits)).float()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """The kept gradient times the incoming one."""
+        """The kept gradient times the incoming one, which float16 cannot hold: a scale of 65,536."""
         kept, ctx.grad = ctx.grad, None
-        return kept.mul_(grads[0].to(kept.dtype)), None
+        if kept.dtype != torch.float16:
+            return kept.mul_(grads[0].to(kept.dtype)), None
+        scale = grads[0].to(_exact(kept.dtype)) / len(kept)
+        for rows in _chunks(len(kept), kept.shape[1], kept.device.type):
+            kept[rows] = kept[rows].to(scale.dtype) * scale
+        return kept, None
 
 
 def logits_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -133,6 +133,7 @@ def _save(job: TrainJob, accelerator: Any, loop: Loop, model: Any, summary: dict
     state = accelerator.get_state_dict(loop.wrapped)
     if accelerator.is_main_process:
         weights = {k.removeprefix("model."): v.float() for k, v in state.items()}
+        loop.tracker.sync()
         model.save_pretrained(run.model, state_dict=weights)
         AutoTokenizer.from_pretrained(job.tokenizer).save_pretrained(run.model)
         points = validation_records(run.metrics)

@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Rank 0's record of a run. W&B never stops training: whatever it raises is logged and W&B is left out."""
+    """Rank 0's record of a run. W&B never stops training: whatever it raises is logged and W&B is left out. Nor does a
+    full disk: lines that it does not take wait for room.
+    """
 
     def __init__(self, job: TrainJob, metrics: Path, keep_bytes: int, main_process: bool) -> None:
         self.enabled = main_process
@@ -24,9 +26,9 @@ class Tracker:
         self.run: Any = None
         if not main_process:
             return
+        self.waiting = b""  # lines that the disk has not taken
         metrics.touch()
-        # Lines written after the checkpoint that is resumed from will be written again.
-        os.truncate(metrics, min(keep_bytes, metrics.stat().st_size))
+        self.written = _cut(metrics, keep_bytes)
         if job.wandb.mode != "disabled":
             self.run = _start_wandb(job)
 
@@ -35,15 +37,36 @@ class Tracker:
         if not self.enabled:
             return
         record = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        told = bool(self.waiting)
+        self.waiting += (json.dumps(record) + "\n").encode()
+        try:
+            self._write()
+        except OSError as error:
+            if not told:
+                log.warning("%s cannot be written (%s); training goes on, its lines wait for room", self.metrics, error)
         if self.run is not None:
             values = {f"{record['kind']}/{k}": v for k, v in record.items() if k not in ("kind", "tokens")}
             self._guard(lambda: self.run.log({"tokens": record["tokens"], **values}))
 
-    def size(self) -> int:
-        """Bytes of metrics written so far, flushed."""
-        return self.metrics.stat().st_size if self.enabled else 0
+    def sync(self) -> int:
+        """Bring all lines to the disk, as a checkpoint counts on them; returns their bytes. Raises OSError."""
+        if not self.enabled:
+            return 0
+        self._write()
+        with self.metrics.open("rb") as file:
+            os.fsync(file.fileno())
+        return self.written
+
+    def _write(self) -> None:
+        """Append what waits, whole or not at all."""
+        try:
+            with self.metrics.open("ab") as file:
+                file.write(self.waiting)
+        except OSError:
+            os.truncate(self.metrics, self.written)
+            raise
+        self.written += len(self.waiting)
+        self.waiting = b""
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Close the W&B run with the run's summary."""
@@ -57,6 +80,19 @@ class Tracker:
         except Exception as error:
             log.warning("W&B failed (%s); training goes on, the metrics are in %s", error, self.metrics)
             self.run = None
+
+
+def _cut(metrics: Path, keep_bytes: int) -> int:
+    """Leave the lines that the checkpoint knows, as those after it will be written again; returns their bytes.
+
+    Where a crash of the machine took the end of them, the last whole line is the last.
+    """
+    size = metrics.stat().st_size
+    if size < keep_bytes:
+        size = keep_bytes = metrics.read_bytes().rfind(b"\n") + 1
+        log.warning("%s is shorter than when the checkpoint was saved: its last lines are lost", metrics)
+    os.truncate(metrics, min(keep_bytes, size))
+    return min(keep_bytes, size)
 
 
 def _start_wandb(job: TrainJob) -> Any:
