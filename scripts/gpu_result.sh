@@ -89,7 +89,12 @@ chain() { # name, then the command: run it unless it has been done; ends the scr
     CHILD=
     [ "$status" = "$GO_ON" ] && go_on
     [ "$status" = 0 ] || exit "$status"
-    touch "$mark"
+    # A task that could not be measured is tried again by the next leg.
+    [ -n "$(unmeasured)" ] || touch "$mark"
+}
+
+unmeasured() { # evaluations in which a task failed
+    grep -l '"error": "' "$OUTPUTS/$EXPERIMENT"/evaluations/*/results.json 2>/dev/null || true
 }
 
 go_on() {
@@ -135,7 +140,7 @@ leg() {
     OVERRIDES=("${WHERE[@]}" "paths.outputs=$OUTPUTS" ${MORE[@]+"${MORE[@]}"})
     # What is done is done for these settings.
     STATE=$OUTPUTS/$EXPERIMENT/legs/$(
-        { find configs -name '*.yaml' | sort | xargs cat && echo "${OVERRIDES[@]}"; } | sha256sum | cut -c-16
+        { find configs -name '*.yaml' | sort | xargs cat && echo "${OVERRIDES[@]}" "$SEEDS"; } | sha256sum | cut -c-16
     )
     mkdir -p "$STATE"
     echo "$COMMAND${ARGS:+, ARGS=\"$ARGS\"}" >"$STATE/command"
@@ -155,7 +160,12 @@ leg() {
     for ablation in $ABLATIONS; do
         chain "$ablation" scripts/ablate.py "ablation=$ablation" "seeds=[${SEEDS%%,*}]"
     done
-    echo "== complete"
+    if [ -n "$(unmeasured)" ]; then
+        echo "== complete but for tasks that could not be measured; the same command tries again:"
+        unmeasured
+    else
+        echo "== complete"
+    fi
 }
 
 keep() {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tiny.gguf_file import make_llama, write_gguf
 from tiny.wheels import GERMAN, leads, sentences, write_wheel
 
+from clp_transfer.files import write_json
 from clp_transfer.prepare.bpe import train_bpe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,6 +140,21 @@ def test_killed_and_stopped_it_goes_on_to_the_same_end(bench: Bench) -> None:
     )
     started = time.time()
     assert bench.run("leg").splitlines()[-1] == "== complete" and time.time() - started < 10
+
+
+@pytest.mark.slow
+def test_tasks_that_could_not_be_measured_are_told(bench: Bench) -> None:
+    """And their chain is gone through again by the next leg."""
+    failed = bench.outputs / NAME / "evaluations/other/results.json"
+    marks = {path for path in bench.outputs.glob(f"{NAME}/legs/*/*-seed*")}
+    write_json(failed, {"tasks": {"clp_gnad10": {"error": "no room"}, "clp_xnli_de": {"error": None}}})
+    for mark in marks:
+        mark.unlink()
+    last = bench.run("leg").splitlines()[-2:]
+    assert "could not be measured" in last[0] and last[1].endswith("evaluations/other/results.json")
+    assert not any(mark.exists() for mark in marks)
+    shutil.rmtree(failed.parent)
+    assert bench.run("leg").splitlines()[-1] == "== complete" and all(mark.exists() for mark in marks) and marks
 
 
 @pytest.mark.slow

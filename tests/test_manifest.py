@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,30 @@ def test_digest_of_what_is_not_there(tmp_path: Path) -> None:
 def test_two_writers_are_kept_apart(tmp_path: Path) -> None:
     with locked(tmp_path / "lock"), pytest.raises(UserError, match="already writing"), locked(tmp_path / "lock"):
         pass
+
+
+def test_a_result_that_another_process_is_just_finishing_is_waited_for(tmp_path: Path) -> None:
+    plan = made(tmp_path / "one", a=1)
+    plan.out.rename(plan.working)
+    held = threading.Event()
+
+    def finish() -> None:
+        with locked(plan.lock):
+            held.set()
+            time.sleep(0.4)
+            plan.working.rename(plan.out)
+
+    other = threading.Thread(target=finish)
+    other.start()
+    held.wait()
+    assert is_complete(plan) and not plan.working.exists()
+    other.join()
+
+
+def test_a_finished_result_that_nobody_renamed_is_renamed(tmp_path: Path) -> None:
+    plan = made(tmp_path / "one", a=1)
+    plan.out.rename(plan.working)
+    assert is_complete(plan) and not plan.working.exists() and read(plan.out)
 
 
 def test_write_json_is_atomic(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -27,6 +27,7 @@ from clp_transfer.errors import UserError
 from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, sync_tree, write_json
 
 NAME = "manifest.json"
+FINISHING = 600.0  # seconds that another process may take to bring a finished result to the disk
 MOST_CHANGES, SHOWN = 6, 60
 _HASHES: dict[tuple[int, ...], Future[str]] = {}
 _LOCK = Lock()
@@ -79,13 +80,22 @@ def read(folder: Path) -> dict[str, Any] | None:
 def is_complete(plan: Plan) -> bool:
     """Whether the plan's output stands, whole and made from the same settings and inputs.
 
-    A result that was finished when its process died, but not yet renamed, is renamed now.
+    A result that was finished when its process died, but not yet renamed, is renamed now. Where its writer, or another
+    rank that asks the same, is just about to do so, that is waited for.
     """
-    finished = read(plan.working)
-    if finished is not None and finished["key"] == plan.key:
-        with suppress(UserError), locked(plan.lock):  # its writer may just be about to rename it itself
-            _finish(plan)
-    manifest = read(plan.out)
+    until = time.monotonic() + FINISHING
+    while _holds(plan.working, plan) and time.monotonic() < until:
+        try:
+            with locked(plan.lock):
+                if _holds(plan.working, plan):
+                    _finish(plan)
+        except UserError:
+            time.sleep(0.1)
+    return _holds(plan.out, plan)
+
+
+def _holds(folder: Path, plan: Plan) -> bool:
+    manifest = read(folder)
     return manifest is not None and manifest["key"] == plan.key
 
 

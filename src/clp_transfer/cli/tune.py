@@ -62,9 +62,9 @@ def _makes(step: Step, arm: str) -> bool:
 
 
 def _run(config: Config, arm: str, lr: float, init: str) -> Step:
-    """One short run; nothing is compiled for it, which would take longer than it does."""
+    """One short run, measured at its end; nothing is compiled for it, which would take longer than it does."""
     own = [f"method={arm}", f"seed={config.seeds[0]}", f"variant=tune-{lr:g}", f"optim.lr={lr}"]
-    short = [f"budget.tokens={config.tuning_tokens}", "train.compile=false"]
+    short = [f"budget.tokens={config.tuning_tokens}", "train.compile=false", "validation.points=1"]
     return Step(f"tune {arm} {lr:g}", "train", [*own, *short], [init])
 
 
