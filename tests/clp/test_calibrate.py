@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import clp_transfer
 from clp_transfer.clp import body, calibrate, methods
+from clp_transfer.clp.job import MethodConfig, TransferJob
 from clp_transfer.clp.methods.problem import Solution
 from clp_transfer.errors import UserError
 from clp_transfer.packed import PackedCorpus
@@ -143,6 +144,22 @@ def test_it_starts_from_the_method_that_is_named(world) -> None:
     torch.testing.assert_close(result.input, start.input, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(result.head, start.head, rtol=1e-5, atol=1e-7)
     assert result.report["method"] == "calibrate" and result.report["options"]["start"] == "fvt"
+
+
+def test_auto_chooses_its_start_by_the_validation_text(world, tmp_path: Path) -> None:
+    """As it does alone; what is trained from there is calibrate's, and the plan knows the text that chose."""
+    options = {"candidates": ["mean", "fvt"], "validation": world.validation_pack}
+    alone = clp_transfer.transfer(world.source, world.helper, "auto", **options)
+    result = transferred(world, world.source, start="auto", tokens=128, **options)
+    scores = result.report["auto"]["scores"]
+    assert scores == alone.report["auto"]["scores"]
+    assert all(score["bits_per_byte"] > 0 for score in scores.values())
+    assert set(result.provenance["made"].to_pylist()) == {"special", "copied", "calibrate"}
+    texts = {"text": world.train_pack, "validation": world.validation_pack}
+    for start, read in (("auto", {"text", "validation"}), ("fvt", {"text"})):
+        method = MethodConfig("calibrate", start=start)
+        inputs = TransferJob(world.source, [world.helper], None, method, tmp_path / "out", **texts).plan().inputs
+        assert texts.keys() & set(inputs) == read
 
 
 def test_a_text_of_one_word_moves_all_new_rows(world, tmp_path: Path) -> None:

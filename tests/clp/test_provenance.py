@@ -37,7 +37,14 @@ def rebuilt(row: dict[str, Any], table: torch.Tensor, prefix: str = "") -> torch
 
 
 @pytest.mark.parametrize(
-    ("method", "options"), [("clp-topk", {"top_k": TOP}), ("fvt", {}), ("omp", {"atoms": TOP}), ("clp", {"top_k": 3})]
+    ("method", "options"),
+    [
+        ("clp-topk", {"top_k": TOP}),
+        ("clp-topk", {"top_k": TOP, "norms": "source"}),
+        ("fvt", {}),
+        ("omp", {"atoms": TOP}),
+        ("clp", {"top_k": 3}),
+    ],
 )
 def test_weights_times_source_rows_give_the_rows(world, tmp_path: Path, method: str, options: dict) -> None:
     """For the input and for a head of its own; where a token has more pieces than are listed, its weights say so."""

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import tokenizers
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+import clp_transfer
 from clp_transfer.clp import text as module
 from clp_transfer.clp.text import TargetText
 from clp_transfer.clp.vocabulary.vocabulary import Vocabulary
 from clp_transfer.errors import UserError
-from clp_transfer.packed import write_pack
+from clp_transfer.files import sha256_file
+from clp_transfer.packed import PackedCorpus, write_pack
+from clp_transfer.prepare.packs import open_tokenizer
+
+# A normaliser that makes text shorter.
+SHORTER = {"pattern": {"String": "Straße"}, "content": "Str"}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +41,14 @@ def write(path: Path, documents: list[str]) -> Path:
 def expected_ids(target: Vocabulary, documents: list[str]) -> list[int]:
     """One document at a time, each closed by end-of-text."""
     return [i for text in documents for i in [*target.tokenizer(text)["input_ids"], target.tokenizer.eos_token_id]]
+
+
+def packed(prefix: Path, folder: Path, documents: list[str]) -> Path:
+    """The documents as prepare.py packs them."""
+    tokenizer = open_tokenizer(folder)
+    about = {"eos_id": tokenizer.eos_id, "vocab_size": tokenizer.size, "tokenizer": tokenizer.digest}
+    write_pack(prefix, [(text, tokenizer.backend.encode(text).ids) for text in documents], **about)
+    return prefix
 
 
 @pytest.mark.parametrize("form", ["pack", "pack.bin", "txt", "jsonl"])
@@ -134,13 +149,67 @@ def test_a_missing_file_is_refused(target: Vocabulary, tmp_path: Path) -> None:
 
 
 def test_a_pack_of_another_tokenizer_is_refused(world, target: Vocabulary, tmp_path: Path) -> None:
-    """By its vocabulary's size, or by its end-of-text."""
+    """By its vocabulary's size, by what closes its documents, or by what they decode to."""
     source = Vocabulary.read(AutoTokenizer.from_pretrained(world.source_tokenizer), "the target")
     with pytest.raises(UserError, match="holds ids up to 339, the target has 330"):
         _ = TargetText(world.train_pack, source).ids
     write_pack(tmp_path / "other", [("a", [5])], eos_id=2, vocab_size=target.size, tokenizer="x")
-    with pytest.raises(UserError, match="closes documents with id 2, the target's is 0"):
+    with pytest.raises(UserError, match="closes documents with id 2, an ordinary token"):
         _ = TargetText(tmp_path / "other", target).ids
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_pack_of_a_tokenizer_of_the_same_size_is_refused(
+    world, target: Vocabulary, tmp_path: Path, known: bool
+) -> None:
+    """Two byte-level BPEs trained alike share their size and their end-of-text, and every id means something."""
+    folder = tmp_path / "english"
+    made = tokenizers.byte_level(target.size, texts=[*world.english, *tokenizers.TEXTS])
+    PreTrainedTokenizerFast(tokenizer_object=made, **tokenizers.END).save_pretrained(folder)
+    pack = packed(tmp_path / "pack", folder, world.english)
+    english = Vocabulary.read(AutoTokenizer.from_pretrained(folder), "the target")
+    assert (english.size, english.roles["eos"]) == (target.size, target.roles["eos"])
+    assert TargetText(pack, english, folder).sizes()["documents"] == len(world.english)
+    with pytest.raises(UserError, match=r"packed with another tokenizer than the target's: document \d+ has"):
+        _ = TargetText(pack, target, world.target_tokenizer if known else None).ids
+
+
+def test_a_transfer_knows_where_its_tokenizer_lies(world, tmp_path: Path) -> None:
+    """One of its own tokenizer.json is taken even where it does not decode: its text is normalised."""
+    folder = tmp_path / "helper"
+    shutil.copytree(world.helper, folder)
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(settings | {"normalizer": {"type": "Replace", **SHORTER}}))
+    pack = packed(tmp_path / "pack", folder, world.german)
+    found = clp_transfer.transfer(world.source, folder, "ridge", text=pack, frequency_power=0.5)
+    assert found.report["text"]["documents"] == len(world.german)
+    target = found.ingredients.target
+    with pytest.raises(UserError, match="in the target's tokens"):
+        _ = TargetText(pack, target).ids
+
+
+def test_a_tokenizer_that_was_saved_anew_reads_its_pack(world, target: Vocabulary, tmp_path: Path) -> None:
+    """Its file has another hash and says the same."""
+    settings = json.loads((world.target_tokenizer / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    assert sha256_file(tmp_path / "tokenizer.json") != PackedCorpus(world.train_pack).info["tokenizer"]
+    assert TargetText(world.train_pack, target, tmp_path).ids.tolist() == expected_ids(target, world.german[:350])
+
+
+def test_a_chat_tokenizers_pack_is_closed_by_its_end_of_text(world, tmp_path: Path) -> None:
+    """What ends a turn is the tokenizer's end-of-sequence, and is not what prepare.py closes documents with."""
+    chat = AutoTokenizer.from_pretrained(world.target_tokenizer)
+    chat.add_special_tokens({"eos_token": "<|im_end|>"})
+    chat.save_pretrained(tmp_path / "chat")
+    pack = packed(tmp_path / "pack", tmp_path / "chat", world.german)
+    target = Vocabulary.read(AutoTokenizer.from_pretrained(tmp_path / "chat"), "the target")
+    end = target.special["<|endoftext|>"]
+    assert target.roles["eos"] != end
+    expected = [i for text in world.german for i in [*target.tokenizer(text)["input_ids"], end]]
+    for folder in (tmp_path / "chat", None):
+        text = TargetText(pack, target, folder)
+        assert text.ids.tolist() == expected
+        assert [b"".join(key.text for key in keys).decode() for keys in text.documents()] == world.german
 
 
 def test_a_tokenizer_without_end_of_text(tmp_path: Path) -> None:

@@ -35,6 +35,21 @@ def test_an_experiments_source_scratch_and_best(tmp_path) -> None:
     assert of_experiment(tmp_path) == [Choice("source", source), Choice("scratch", scratch), Choice("ridge", best)]
 
 
+def test_the_source_with_its_own_tokenizer_is_no_transferred_model(tmp_path) -> None:
+    run(tmp_path, "own-seed1", 1.0)
+    with pytest.raises(UserError, match="no trained model"):
+        of_experiment(tmp_path)
+    ridge = run(tmp_path, "ridge-seed1", 2.0)
+    assert of_experiment(tmp_path) == [Choice("ridge", ridge)]
+
+
+def test_of_a_sweep_alone_neither_scratch_nor_own_is_transferred(tmp_path) -> None:
+    for name in ("scratch", "own"):
+        run(tmp_path, f"{name}-seed1,optim.lr=0.001", 1.0)
+    ridge = run(tmp_path, "ridge-seed1,optim.lr=0.001", 2.0)
+    assert of_experiment(tmp_path) == [Choice("ridge,optim.lr=0.001", ridge)]
+
+
 def test_what_is_not_there_is_left_out(tmp_path) -> None:
     ridge = run(tmp_path, "ridge-seed1", 2.0)
     assert of_experiment(tmp_path) == [Choice("ridge", ridge)]

@@ -65,6 +65,17 @@ def test_what_nothing_reads_is_refused(job, command) -> None:
     assert "tasks=[clp_xnli_de]" in told.value.remedy
 
 
+def test_a_text_called_as_the_experiments_own_is_refused_where_that_is_measured_too(job) -> None:
+    """`perplexity` would else be that text's, and the final values not of the curves' text."""
+    with pytest.raises(
+        UserError, match=r"texts\.validation has the name of the experiment's own held-out text"
+    ) as told:
+        job("experiment=mini", "texts={validation: news.jsonl, novels: novels.txt}")
+    assert "another name" in told.value.remedy
+    other = job("experiment=mini", "model=owner/model", "texts={validation: news.jsonl}")
+    assert list(other.texts) == ["validation"] and other.validation_pack is None
+
+
 @pytest.mark.parametrize(
     "command",
     ["experiment=mini limit=5", "data_dir=x tasks=[xnli_de,clp_gnad10] limit=5", "data_dir=x tasks=[clp_german]"],

@@ -120,9 +120,9 @@ class Outputs:
         if parts.get("evaluated", True):
             self.stage(f"evaluations/{name}", {"results.json": evaluation})
 
-    def helper(self, flops: float) -> None:
+    def helper(self, flops: float, name: str = "helper") -> None:
         summary = {"tokens": 500, "flops": flops, "seconds": 30.0}
-        self.stage("runs/helper", {"metrics.jsonl": "", "summary.json": summary})
+        self.stage(f"runs/{name}", {"metrics.jsonl": "", "summary.json": summary})
 
 
 def record(tokens: int, bits: float) -> dict[str, Any]:

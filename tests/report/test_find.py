@@ -57,6 +57,25 @@ def test_arms_of_one_name_are_told_apart_and_held_against_their_own_scratch(two,
     assert headline(results) == "a/ridge reaches the final loss of training from scratch with 20% of the tokens."
 
 
+def test_an_experiment_with_a_helper_for_every_seed_pays_for_the_first_that_is_finished(outputs, two, tmp_path) -> None:
+    c = outputs("c")
+    c.arm("scratch-seed2", SCRATCH)
+    c.arm("ridge-seed2", RIDGE)
+    for seed, flops in ((10, 3000.0), (2, 4000.0)):  # by number: 2 comes before 10
+        c.helper(flops, f"helper,seed{seed}")
+    (c.root / "runs/helper,seed1").mkdir()  # begun, not finished
+    c.helper(1.0, "helper,seed1,optim.lr=0.001")
+    for names in (["c"], ["a", "c"]):
+        results = merged(tmp_path, *names)
+        saved = results["tokens_saved"]["c/ridge" if "a" in names else "ridge"]
+        assert saved["saved_flops_counting_the_helper"] == pytest.approx(1 - (2000 + 4000) / 10_000)
+        assert results["helper_flops"]["c"] == 4000.0
+        rows = [
+            (row["stage"], row["runs"], row["flops"]) for row in results["cost"]["rows"] if "helper" in row["stage"]
+        ]
+        assert ("train the c/helper", 2, 7000.0) in rows and len(rows) == len(names)
+
+
 def test_one_experiment_keeps_its_names(two, tmp_path) -> None:
     assert list(merged(tmp_path, "a")["arms"]) == ["scratch", "ridge"]
 

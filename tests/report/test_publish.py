@@ -13,7 +13,8 @@ from clp_transfer.errors import UserError
 from clp_transfer.report import german
 from clp_transfer.report.keep import statistics
 from clp_transfer.report.marks import UNMEASURED
-from clp_transfer.report.publish import keep, main, readme_block, rebuild, rebuilt_readme, step0_rows
+from clp_transfer.report.publish import keep, main, rebuild
+from clp_transfer.report.readme import readme_block, rebuilt_readme, step0_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- result -->", "<!-- /result -->"
@@ -171,6 +172,47 @@ def test_the_arms_table_says_what_the_numbers_say(experiment: Path, tmp_path: Pa
     tasks = german.block("tasks", kept).splitlines()
     assert {"| `clp` | 25% ± 2 |", "| `scratch` | (25% ± 2) |", "| guessing | 12% |"} <= set(tasks)
     assert german.readme_block(kept) in rebuilt_readme(f"a\n{START}\nold\n{END}\nb", tmp_path / "results")
+    # Keeping the source's tokenizer is no transfer: what it saves is said, the claim is not about it.
+    found["arms"]["own"] = {**plain, "seeds": {"1": {}}}
+    low = {"saved": 0.3, "intervals": {}}
+    found["tokens_saved"] = {"clp": {**saving, **low}, "own": {**saving, "saved": 0.9, "intervals": {}}}
+    write(kept / "results.json", found)
+    for said in (german.block("headline", kept), german.readme_block(kept)):
+        assert "**clp reaches" in said and "fewer steps, is not reached here: 30%" in said and "holds" not in said
+        assert "own tokenizer (own) needs 10% of the tokens, saving 90%, better than the best transfer, clp." in said
+
+
+def test_the_readmes_result_is_all_of_one_experiment(tmp_path: Path) -> None:
+    """Heading, introduction, table and pictures change together, whichever of the two results is kept."""
+    results = tmp_path / "results"
+    shutil.copytree(ROOT / "results/mini", results / "mini")
+    before, after = "before\n\n", "\n\n### after\n"
+    small = rebuilt_readme(f"{before}{START}\nold\n{END}{after}", results)
+    assert small.startswith(before) and small.endswith(after) and "old" not in small
+    assert "## Result: the miniature\n" in small and "0.5 M tokens of Wiktionary; two cores, one seed." in small
+    assert "first version of the transfer engine" in " ".join(small.split())
+    kept = results / german.NAME
+    write(kept / "machine.json", {"gpu": "NVIDIA H200"})
+    found = read(ROOT / "results/mini/results.json")
+    for arm in found["arms"].values():
+        arm["curve"][-1]["tokens"] = 41_943_040
+        arm["final_bits_per_byte_interval"] = None
+    found["arms"]["clp"]["seeds"] |= {"2": {}, "3": {}}
+    write(kept / "results.json", found)
+    (kept / "perplexity.png").write_bytes(b"a picture")
+    large = rebuilt_readme(small, results)
+    assert large.startswith(before) and large.endswith(after)
+    for gone in ("miniature", "Wiktionary", "two cores", "results/mini/", "first version", "paper.png"):
+        assert gone in small and gone not in large, gone
+    assert "## Result: SmolLM2-135M becomes German\n" in large
+    assert "41.9 M tokens of speeches and novels; one NVIDIA H200, one to three seeds." in " ".join(large.split())
+    assert f'<img src="results/{german.NAME}/perplexity.png"' in large and german.readme_block(kept) in large
+    shutil.rmtree(kept)
+    assert rebuilt_readme(large, results) == small
+    found = read(results / "mini/results.json")
+    found["provenance"]["git"] = "another commit"
+    write(results / "mini/results.json", found)
+    assert "first version" not in rebuilt_readme(small, results)
 
 
 def test_the_readme_is_short_and_names_every_file_it_shows() -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 
+from clp_transfer.clp.job import MethodConfig
+from clp_transfer.config.jobs import report_job
+from clp_transfer.config.schema import Config, PathsConfig
 from clp_transfer.errors import UserError
 from clp_transfer.report.assemble import assemble
 from clp_transfer.report.collect import collect
@@ -60,6 +64,43 @@ def test_cost_adds_up(full) -> None:
     assert rows["train the arms"]["minutes"] == pytest.approx(3.0)
     assert rows["train the helper"]["minutes"] == pytest.approx(0.5)
     assert cost["total"]["flops"] == 31000
+
+
+def test_a_helper_for_every_seed_is_one_row_of_the_cost_and_the_first_is_an_arms(full) -> None:
+    first = full.ingredients["helper"]
+    for seed, flops in ((3, 2000.0), (5, 4000.0)):
+        summary = {"tokens": 500, "flops": flops, "seconds": 60.0}
+        full.ingredients[f"helper,seed{seed}"] = full.write(f"helper{seed}/summary.json", summary).parent
+    full.ingredients["helper,seed9"] = first.with_name("gone")
+    results = results_of(full.job())
+    (row,) = [row for row in results["cost"]["rows"] if "helper" in row["stage"]]
+    expected = {"stage": "train the helper", "runs": 3, "tokens": 1500, "flops": 7000, "minutes": pytest.approx(2.5)}
+    assert row == expected and results["helper_flops"] == {"": 1000.0}
+
+
+def test_the_report_has_the_helpers_of_its_own_seeds(tmp_path) -> None:
+    """Also without seed 1, which the config's own `helper` names: SEEDS=2,3 of a larger experiment."""
+
+    def config(*seeds: int, helper: str = "one/runs/helper,seed1/model") -> Config:
+        return Config(
+            name="one", method=MethodConfig("clp"), source="some/model", helper=str(tmp_path / helper),
+            paths=PathsConfig(str(tmp_path)), arms=["scratch"], seeds=list(seeds),
+        )  # fmt: skip
+
+    def found(*seeds: int, **named: str) -> list[tuple[str, str]]:
+        return [(key, path.name) for key, path in report_job(config(*seeds, **named)).ingredients.items()]
+
+    assert found(1, 2) == []
+    for seed in (2, 3, 10):
+        path = tmp_path / f"one/runs/helper,seed{seed}/summary.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    assert found(2, 3) == [("helper", "helper,seed2"), ("helper,seed3", "helper,seed3")]
+    assert found(1, 10, 3) == [("helper", "helper,seed10"), ("helper,seed3", "helper,seed3")]
+    # A helper of another experiment is the one that is named, whatever lies beside it.
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    assert found(2, 3, helper="other/runs/helper,seed3/model") == [("helper", "helper,seed3")]
+    assert found(2, 3, helper="one/runs/helper,seed3/model") == [("helper", "helper,seed3")]
 
 
 def test_seeds(folders) -> None:

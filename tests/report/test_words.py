@@ -9,9 +9,10 @@ import pytest
 
 from clp_transfer.report.assemble import assemble
 from clp_transfer.report.bars import cut
+from clp_transfer.report.beside import beside
 from clp_transfer.report.canvas import spread
 from clp_transfer.report.collect import collect
-from clp_transfer.report.headline import headline, lead, step0_sentence
+from clp_transfer.report.headline import best_arm, headline, lead, step0_sentence
 from clp_transfer.report.palette import ARMS, colours, everything
 from clp_transfer.report.summary import summary_table
 from clp_transfer.report.words import count, listed, percent, percent_plus_minus, plus_minus, power
@@ -114,6 +115,57 @@ def test_a_costly_helper_is_admitted(folders) -> None:
     _, rest = outcome(folders, clp=[(0, 3.0), (500, 2.0)])
     assert "it saves nothing: it takes 70% more compute" in rest
     assert "It is the paper's own formula." in rest
+
+
+SCRATCH = [(0, 3.0), (1000, 2.0)]
+
+
+def test_the_sources_own_tokenizer_is_no_transfer_however_much_it_saves(folders) -> None:
+    """own gets to scratch's 2.0 at 100 tokens, clp at 700: the headline and the paper's formula are about clp."""
+    folders.arm("own", [(0, 2.5), (100, 2.0), (1000, 1.2)])
+    folders.arm("clp", [(0, 3.0), (700, 2.0), (1000, 1.9)])
+    folders.arm("scratch", SCRATCH)
+    results = results_of(folders.job())
+    assert best_arm(results) == "clp"
+    assert headline(results) == "clp reaches the final loss of training from scratch with 70% of the tokens."
+    rest = " ".join(lead(results))
+    assert "That saves 30% of the training tokens" in rest and "It is the paper's own formula." in rest
+    assert (
+        "Keeping the source's own tokenizer (own) needs 10% of the tokens, saving 90%, better than the best transfer, "
+        "clp." in rest
+    )
+    assert ("tokens saved by the best transfer", "–", "clp 30% (one seed, no interval)") in beside(results)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "first", "said"),
+    [
+        ([(0, 3.0), (1000, 2.1)], [(0, 3.0), (500, 2.0)], "mean reaches", "(own) does not reach the final loss of"),
+        (
+            [(0, 3.0), (900, 2.0)],
+            [(0, 3.0), (500, 2.0)],
+            "mean reaches",
+            "saving 10%, worse than the best transfer, me",
+        ),
+        (
+            [(0, 3.0), (500, 2.0)],
+            [(0, 3.0), (500, 2.0)],
+            "mean reaches",
+            "saving 50%, the same as the best transfer, m",
+        ),
+        (
+            [(0, 3.0), (500, 2.0)],
+            [(0, 3.0), (500, 2.1)],
+            "No transfer beats training from scratch: none",
+            "saving 50%.",
+        ),
+        ([(0, 3.0), (500, 2.0)], None, "No transfer was run", "saving 50%."),
+    ],
+)
+def test_own_beside_any_best_transfer(folders, own, other, first, said) -> None:
+    headlined, rest = outcome(folders, own=own, **({"mean": other} if other else {}))
+    assert headlined.startswith(first)
+    assert said in rest and rest.count("(own)") == 1 and "own does not get there" not in rest
 
 
 def test_ties_go_to_the_lower_final_loss(folders) -> None:

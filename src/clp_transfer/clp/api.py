@@ -53,8 +53,10 @@ def transfer(
         ingredients,
         chosen,
         seed,
-        text=None if text is None else TargetText(Path(text), ingredients.target),
-        validation=None if validation is None else TargetText(Path(validation), ingredients.target),
+        text=None if text is None else TargetText(Path(text), ingredients.target, ingredients.tokenizer_folder),
+        validation=None
+        if validation is None
+        else TargetText(Path(validation), ingredients.target, ingredients.tokenizer_folder),
         device=device,
     )
     give_back()

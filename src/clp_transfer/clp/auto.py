@@ -167,7 +167,7 @@ def _measured(
     ids, documents = validation.head(VALIDATION_BYTES)
     body = load_body(ingredients.source, device, torch.float32)
     window = min(WINDOW, body.positions or WINDOW)
-    end = ingredients.target.roles.get("eos", int(ids[-1]))
+    end = int(ids[-1])  # what closes the documents, which in a pack need not be the tokenizer's end-of-sequence
     found: dict[str, Score] = {}
     fewest, best = math.inf, None
     for name, candidate in candidates.items():

@@ -23,8 +23,8 @@ class MethodConfig:
     `weighting`: what clp makes of the cosines: `plain` (the paper), `softmax` or `sparsemax`; `temperature` divides
     them for the latter two. `top_k`: only so many nearest tokens (null: the method's own, all for clp, 10 for
     clp-topk and wechsel). `negative`: `keep` negative cosines (the paper) or `cut` them. `centre`: take the mean of
-    the overlap's helper rows away first. `norms`: `keep`, or `source`: scale every new row to the mean norm of the
-    source's rows.
+    the overlap's helper rows away first. `norms`: `keep`, or `source`: scale every new row, whatever the
+    method, to the mean norm of the overlap's rows in the source.
     `ridge`: the penalty of the fitted map, as a share of the features' mean variance; null: chosen by leave-one-out.
     `features`: what ridge maps from: `helper`, `pieces` (the mean of the source's pieces) or both; null: the helper,
     for calibrate both. `frequency_power`: tokens weigh in the fit by their count in the text to this power; null: 0
@@ -75,7 +75,11 @@ class MethodConfig:
     def read_options(self) -> dict[str, Any]:
         """The name, and those options that make a difference to this method."""
         full = self.with_defaults()
-        return {"name": self.name} | {option: getattr(full, option) for option in self._read()}
+        found = {"name": self.name} | {option: getattr(full, option) for option in self._read()}
+        # All rows that are made are scaled. Those methods that TRANSFERS does not list it for name it only where it
+        # is set, so that models from before they did so stay what they are.
+        makes_rows = self.name in TRANSFERS and self.name != OWN_TOKENIZER
+        return found | ({"norms": self.norms} if makes_rows and self.norms != "keep" else {})
 
     def _read(self) -> list[str]:
         """The options of this method, and of those that it uses in its turn."""
@@ -93,6 +97,11 @@ class MethodConfig:
         """Whether the method weighs tokens by their counts in the text."""
         power = self.with_defaults().frequency_power or 0.0
         return power > 0 and "frequency_power" in self._read()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether auto chooses a method, which it can do by a validation text."""
+        return AUTO in (self.name, self.start if self.name == CALIBRATE else None)
 
     @property
     def reads_text(self) -> bool:
@@ -173,7 +182,8 @@ class TransferJob:
         if self.method.reads_text:
             inputs |= {name: _text_hash(path) for name, path in self._texts().items() if path is not None}
         files = {name: options.get(name) for name in ("vectors", "source_vectors", "dictionary")}
-        inputs |= {name: partial(sha256_file, Path(f)) for name, f in files.items() if f and Path(f).is_file()}
+        named = {name: Path(file).expanduser() for name, file in files.items() if file}
+        inputs |= {name: partial(sha256_file, file) for name, file in named.items() if file.is_file()}
         return Plan("clp", self.out, settings, Ahead(inputs))
 
     @property
@@ -182,7 +192,7 @@ class TransferJob:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, "cache": self.cache}
 
     def _texts(self) -> dict[str, Path | None]:
-        return {"text": self.text, "validation": self.validation if self.method.name == AUTO else None}
+        return {"text": self.text, "validation": self.validation if self.method.chooses else None}
 
     def _hash(self, name: str | Path) -> Callable[[], str]:
         """Content hash of a folder or file; of a hub model its name and revision. Computed when it is called."""

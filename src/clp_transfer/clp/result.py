@@ -22,7 +22,7 @@ from clp_transfer.clp.checkpoint.rewrite import write
 from clp_transfer.clp.checkpoint.tokenizer import same_tokenizer
 from clp_transfer.clp.checkpoint.verify import verify
 from clp_transfer.clp.checkpoint.weights import listing
-from clp_transfer.clp.job import LINKS, MethodConfig
+from clp_transfer.clp.job import AUTO, LINKS, MethodConfig
 from clp_transfer.clp.models import Ingredients
 from clp_transfer.clp.provenance import explain, token_table, write_provenance
 from clp_transfer.clp.transfer import TransferRows, mean_row
@@ -72,7 +72,8 @@ class TransferResult:
     @cached_property
     def provenance(self) -> pa.Table:
         """One row per target token; see `provenance.token_table`."""
-        chosen = self.rows.report.get("auto", {}).get("chosen", self.method.name)
+        name = self.method.name  # calibrate trains the rows that auto chose, so they are calibrate's
+        chosen = self.rows.report["auto"]["chosen"] if name == AUTO else name
         return token_table(self.ingredients, self.rows, chosen)
 
     def explain(self, text: str) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from clp_transfer.clp.vocabulary.keys import Key
 from clp_transfer.clp.vocabulary.vocabulary import Vocabulary
 from clp_transfer.errors import UserError
+from clp_transfer.files import sha256_file
 from clp_transfer.packed import BYTES, END, WORDS, PackedCorpus, count_words
 
 PLAIN = (".txt", ".jsonl")
@@ -27,32 +28,61 @@ PLAIN_BYTES = 32 << 20
 # Documents that are tokenised at a time, and ids that are counted at a time: for the memory.
 BATCH = 2048
 COUNTED = 1 << 24
+# So many documents, of so many bytes together, tell whether a pack is written in the target's ids.
+CHECKED, CHECKED_BYTES = 256, 4 << 20
 
 
 @dataclass(frozen=True)
 class TargetText:
     """Text in the target's tokens: a pack that prepare.py made (its prefix), or a `.txt` or `.jsonl` file.
 
-    Of a plain file (a document a line, in JSON lines under `text`) the first 32 MB are read. Everything here raises
-    UserError for a file that is missing, empty or not of that form, and for a pack of another tokenizer.
+    `folder`: where the target's tokenizer lies; None: not known. Of a plain file (a document a line, in JSON lines
+    under `text`) the first 32 MB are read. Everything here raises UserError for a file that is missing, empty or not
+    of that form, and for a pack of another tokenizer.
     """
 
     path: Path
     target: Vocabulary
+    folder: Path | None = None
 
     @cached_property
     def _stream(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All ids end to end, and the index of the documents as in `packed`."""
         if self.path.suffix in PLAIN or not all(self.path.with_suffix(end).is_file() for end in (".json", ".bin")):
             return self._tokenised()
-        pack, end = PackedCorpus(self.path), self.target.roles.get("eos")
-        remedy = "give text packed with the target's own tokenizer, or plain text"
-        if pack.info["vocab_size"] > self.target.size:
-            largest = pack.info["vocab_size"] - 1
-            raise UserError(f"{self.path} holds ids up to {largest:,}, the target has {self.target.size:,}", remedy)
-        if end is not None and pack.eos_id != end:
-            raise UserError(f"{self.path} closes documents with id {pack.eos_id}, the target's is {end}", remedy)
+        pack = PackedCorpus(self.path)
+        if wrong := self._wrong(pack):
+            raise UserError(
+                f"{self.path} was packed with another tokenizer than the target's: {wrong}",
+                "give text packed with the target's own tokenizer, or plain text",
+            )
         return np.asarray(pack.tokens), np.asarray(pack.documents)
+
+    def _wrong(self, pack: PackedCorpus) -> str | None:
+        """What tells that a pack is not in the target's ids; None where it is.
+
+        It is where it was made with the target's tokenizer.json. The same tokenizer may have been saved anew, so else
+        its documents have to decode to as many bytes as they were made of. What closes them need not be the target's
+        end-of-sequence: a chat model's closes a turn.
+        """
+        file = None if self.folder is None else self.folder / "tokenizer.json"
+        if file is not None and file.is_file() and sha256_file(file) == pack.info["tokenizer"]:
+            return None
+        if pack.info["vocab_size"] > self.target.size:
+            return f"it holds ids up to {pack.info['vocab_size'] - 1:,}, the target has {self.target.size:,}"
+        if pack.eos_id in self.target.keys:
+            return f"it closes documents with id {pack.eos_id}, an ordinary token of the target"
+        index, read = pack.documents, 0
+        for place in np.linspace(0, len(index) - 1, min(CHECKED, len(index))).astype(int).tolist():
+            start, size = int(index[place - 1, END]) if place else 0, int(index[place, BYTES])
+            ids = pack.tokens[start : int(index[place, END]) - 1].tolist()
+            found = len(self.target.tokenizer.decode(ids, clean_up_tokenization_spaces=False).encode())
+            if found != size:
+                return f"document {place + 1:,} has {size:,} bytes, and {found:,} in the target's tokens"
+            read += size
+            if read >= CHECKED_BYTES:
+                break
+        return None
 
     def _tokenised(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         end = self.target.roles.get("eos")

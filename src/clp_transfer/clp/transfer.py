@@ -66,7 +66,8 @@ def compute_rows(
     if method.name == CALIBRATE:
         from clp_transfer.clp.calibrate import calibrate
 
-        rows = compute_rows(ingredients, replace(method, name=method.start), seed, text=text, device=device)
+        start = replace(method, name=method.start)
+        rows = compute_rows(ingredients, start, seed, text=text, validation=validation, device=device)
         assert text is not None  # check_needs
         if ingredients.overlap.missing:
             rows = calibrate(ingredients, rows, method, seed, text, device)
@@ -201,13 +202,14 @@ def solve(problem: Problem) -> Solution:
     if len(problem.wanted) == 0:
         return Solution(problem.source[:0])
     solution = methods.get(method.name)(problem)
-    scaled = method.norms == "source" and "norms" in TRANSFERS[method.name]
-    rows = calibrated(solution.rows, problem) if scaled else solution.rows
+    if method.norms == "source":
+        solution = calibrated(solution, problem)
+    rows = solution.rows
     if math.isfinite(float(rows.sum())):  # it carries every NaN and infinity, and needs no table of its own
-        return replace(solution, rows=rows)
+        return solution
     broken = (~torch.isfinite(rows)).any(dim=1)
     if not bool(broken.any()):
-        return replace(solution, rows=rows)
+        return solution
     rows = torch.where(broken[:, None], problem.source.mean(dim=0), rows)
     note = f"{int(broken.sum()):,} new rows were not finite and became the mean of the overlap"
     return replace(solution, rows=rows, warnings=[*solution.warnings, note])

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from clp_transfer.clp.job import OWN_TOKENIZER, MethodConfig, TransferJob
+from clp_transfer.clp.job import AUTO, NEEDS_HELPER, OWN_TOKENIZER, MethodConfig, TransferJob
 from clp_transfer.config.evaluate_jobs import evaluate_job
 from clp_transfer.config.folders import (
     HELPER,
@@ -31,7 +31,7 @@ from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json
 from clp_transfer.prepare.job import PrepareJob
-from clp_transfer.report.find import sweeps
+from clp_transfer.report.find import helpers, sweeps
 from clp_transfer.report.job import ArmRun, ReportJob
 from clp_transfer.train.job import (
     ArchitectureConfig,
@@ -48,25 +48,44 @@ __all__ = ["evaluate_job", "prepare_job", "report_job", "train_job", "transfer_j
 
 
 def prepare_job(config: Config) -> PrepareJob:
-    """The job of `prepare.py`."""
+    """The job of `prepare.py`; raises UserError for `files` or `dataset` that no source of the data reads."""
+    _refuse_unread(config)
     return PrepareJob(
         config.data, data_folder(config).root, Path(config.paths.cache), config.seed, config.overwrite, config.cluster
     )
+
+
+def _refuse_unread(config: Config) -> None:
+    """Raise UserError for texts that are named and would not be read: other texts would be prepared in their place."""
+    corpora = config.data.corpora.values()
+    sources = [source for corpus in corpora for source in (*corpus.sources.values(), corpus.validation) if source]
+    read = {
+        "files": {file for source in sources for file in source.files},
+        "dataset": {source.hub.dataset for source in sources if source.hub},
+    }
+    named = {"files": config.files, "dataset": [config.dataset] if config.dataset else []}
+    groups = {"files": "data=files", "dataset": "data=hub"}
+    for key, values in named.items():
+        if unread := [value for value in values if value not in read[key]]:
+            raise UserError(
+                f"{key}={', '.join(unread)}: no source of the data reads this",
+                f"add {groups[key]} (and name=… for the new data), or leave {key}= out",
+            )
 
 
 def transfer_job(config: Config) -> TransferJob:
     """The job of `clp.py`.
 
     The target's tokenizer is that of `helper=` where one is given, else `tokenizer=` (a name of data.tokenizers, a
-    folder or a hub id); always the latter for the source with its own tokenizer.
+    folder or a hub id); always the latter for the source with its own tokenizer. One that is given beside a helper,
+    and is no such name, goes with it, and the transfer refuses it if it is another.
     """
     _refuse_missing_vectors(config.method)
     own = not config.helper or config.method.name == OWN_TOKENIZER
-    tokenizer = data_folder(config).tokenizer(config.tokenizer) if config.tokenizer in config.data.tokenizers else None
     return TransferJob(
         source=any_model(config, config.source, own_model(config, SOURCE)),
-        helpers=helpers_of(config),
-        tokenizer=(tokenizer or config.tokenizer) if own else None,
+        helpers=_helpers(config),
+        tokenizer=_tokenizer(config, own),
         method=config.method,
         out=Path(config.out).expanduser().absolute() if config.out else init_folder(config),
         seed=config.seed,
@@ -81,6 +100,20 @@ def transfer_job(config: Config) -> TransferJob:
         links=config.transfer.links,
         device=config.transfer.device or "auto",
     )
+
+
+def _helpers(config: Config) -> list[str | Path]:
+    """The helpers of a transfer: the experiment's own only for a method that uses it, as it need not be there else."""
+    uses = config.method.name in NEEDS_HELPER or config.method.name == AUTO
+    return helpers_of(config) if config.helper is not None or uses else []
+
+
+def _tokenizer(config: Config, own: bool) -> str | Path | None:
+    """The target's tokenizer; None: that of the helper which is given (`own` is false)."""
+    if config.tokenizer in config.data.tokenizers:
+        return data_folder(config).tokenizer(config.tokenizer) if own else None
+    # The default name says nothing where the data have no tokenizer of that name.
+    return config.tokenizer if own or config.tokenizer != TARGET else None
 
 
 def _refuse_missing_vectors(method: MethodConfig) -> None:
@@ -235,6 +268,16 @@ def report_job(config: Config) -> ReportJob:
 def _ingredients(config: Config) -> dict[str, Path]:
     """The runs of the models that the arms needed; of one that is named, where it was trained here (`<run>/model`)."""
     found = {name: own_model(config, name).root for name in (SOURCE, HELPER) if getattr(config, name) is None}
-    if isinstance(config.helper, str) and RunFolder(Path(config.helper).parent).summary.is_file():
-        found[HELPER] = Path(config.helper).parent
-    return found
+    return found | _named_helpers(config)
+
+
+def _named_helpers(config: Config) -> dict[str, Path]:
+    """The helper that is named, where it was trained here; where the experiment has one for every seed, all of them."""
+    if not isinstance(config.helper, str):
+        return {}
+    named, runs = Path(config.helper).parent, {}
+    base, mark, seed = named.name.rpartition(",seed")
+    if mark and seed == str(config.seed) and named.parent == root(config) / "runs":
+        runs = {seed: named.with_name(f"{base},seed{seed}") for seed in config.seeds}
+    trained = {seed: path for seed, path in runs.items() if RunFolder(path).summary.is_file()}
+    return helpers(trained or ({config.seed: named} if RunFolder(named).summary.is_file() else {}))

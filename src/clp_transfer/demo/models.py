@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clp_transfer.clp.job import OWN_TOKENIZER
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json
 from clp_transfer.report.find import find
@@ -46,7 +47,8 @@ def parse(text: str) -> Choice:
 def of_experiment(root: Path) -> list[Choice]:
     """An experiment's source, its model trained from scratch, and the transferred model with the lowest final loss.
 
-    What the experiment does not have is left out. Raises UserError where it has none of them.
+    The source that kept its own tokenizer is not transferred. What the experiment does not have is left out. Raises
+    UserError where it has none of them.
     """
     if not root.is_dir():
         raise UserError(
@@ -57,7 +59,9 @@ def of_experiment(root: Path) -> list[Choice]:
     found = [Choice("source", source)] if source.is_dir() else []
     scratch = [run for run in job.arms if run.base == "scratch" and not run.variant]
     found += [Choice(run.arm, RunFolder(run.run).model) for run in scratch[:1]]
-    best = min((run for run in job.arms if run.base != "scratch"), key=_final, default=None)
+    # Where there is nothing but a sweep, a base has its variant: `own,optim.lr=0.001`.
+    transferred = [run for run in job.arms if run.base.partition(",")[0] not in ("scratch", OWN_TOKENIZER)]
+    best = min(transferred, key=_final, default=None)
     if best is not None:
         found.append(Choice(best.arm, RunFolder(best.run).model))
     if not found:

@@ -14,6 +14,7 @@ from clp_transfer.manifest import Plan, digest, hash_files
 
 WINDOWS = ("rolling", "strided", "stream")
 PRECISIONS = ("fp32", "bf16", "fp16")
+PACK = "validation"  # what the experiment's own held-out text is called beside the texts that are named
 COMPRESSED = (".gz", ".xz", ".zst")
 # These cannot change the result; of a hub model the plan has the commit itself.
 NO_PART_OF_THE_RESULT = ("threads", "batch_size", "revision")
@@ -74,6 +75,14 @@ class EvaluateJob:
     limit: int | None = None
     cache: Path = Path(".cache/clp-transfer")
     is_own: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a text with the name of the experiment's own, which it would be measured instead of."""
+        if self.validation_pack is not None and PACK in self.texts:
+            raise UserError(
+                f"texts.{PACK} has the name of the experiment's own held-out text, which is measured in any case",
+                "give that text another name: texts={news: file.jsonl}",
+            )
 
     def plan(self) -> Plan:
         """The settings and the contents of the model, the texts and the task; of a hub model its commit.

@@ -12,7 +12,7 @@ from typing import Any
 from clp_transfer.clp.checkpoint.locate import locate
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.harness import domain_task
-from clp_transfer.evaluate.job import EvaluateJob, failed_tasks
+from clp_transfer.evaluate.job import PACK, EvaluateJob, failed_tasks
 from clp_transfer.evaluate.likelihood import Likelihood, default_precision
 from clp_transfer.evaluate.load import load_model, load_tokenizer, use_threads
 from clp_transfer.evaluate.ranks import group
@@ -30,7 +30,6 @@ from clp_transfer.train.together import WriteFailed, on_main, rank, together
 log = logging.getLogger(__name__)
 
 BATCH = 32  # of task documents, where the config leaves it to us
-PACK = "validation"
 KEPT = "kept-"  # how the files begin that an interrupted run, or one with a failed task, goes on from
 
 
@@ -154,7 +153,7 @@ def _perplexity(
     begins = {} if config.windows == "stream" else {"bos": tokens.about()}
     shared = {**cutting.about(), **begins, "precision": precision}
     records, all_scores = {}, []
-    for name in dict.fromkeys([*([PACK] if job.validation_pack is not None else []), *job.texts]):
+    for name in [*([PACK] if job.validation_pack is not None else []), *job.texts]:
         kept = _kept(plan, name, precision, "npz")
         text = together(lambda name=name: _text(job, name, folder, tokens))  # type: ignore[misc]
         started = time.time()

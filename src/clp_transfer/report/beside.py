@@ -31,7 +31,7 @@ def beside(results: dict[str, Any]) -> list[Row]:
             f"{percent(saved['saved'])} on the figure; the abstract says up to 80%",
             "; ".join(_share(results, name) for name in clp) or NONE,
         ),
-        ("tokens saved by the best arm", NONE, _share(results, best) if best else NONE),
+        ("tokens saved by the best transfer", NONE, _share(results, best) if best else NONE),
     ]
 
 

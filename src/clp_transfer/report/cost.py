@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,10 @@ def cost(collected: Collected) -> dict[str, Any]:
     """
     arms = collected.arms
     rows = [_row("prepare the data", 1, _manifest_seconds(collected, ["data"]))]
-    for name, summary in collected.ingredients.items():
-        if summary:
-            rows.append(_trained(f"train the {name}", [summary]))
+    for name in dict.fromkeys(map(_role, collected.ingredients)):
+        summaries = [one for key, one in collected.ingredients.items() if _role(key) == name and one]
+        if summaries:
+            rows.append(_trained(f"train the {name}", summaries))
     plain = [arm for arm in arms if not arm.variant]  # a sweep trains from what is there
     rows.append(_row("initialise the arms", len(plain), _part(plain, "init")))
     rows.append(_trained("train the arms", [arm.summary for arm in arms]))
@@ -29,6 +31,11 @@ def cost(collected: Collected) -> dict[str, Any]:
         rows.append(_row("measure at step 0", len(names), _manifest_seconds(collected, names)))
     total = {key: sum(row[key] or 0 for row in rows) for key in ("tokens", "flops", "minutes")}
     return {"rows": rows, "total": total}
+
+
+def _role(ingredient: str) -> str:
+    """What an ingredient is, whichever seed's: `helper` of `helper,seed2`."""
+    return re.sub(r",seed\d+$", "", ingredient)
 
 
 def _row(stage: str, runs: int, seconds: float, tokens: float | None = None, flops: float | None = None) -> Row:

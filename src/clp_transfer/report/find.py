@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,8 @@ STAGES = ("runs", "init", "evaluations", "step0")
 PARTIAL = ".partial"
 NAME = re.compile(r"(?P<base>.+?)-seed(?P<seed>\d+)(?:,(?P<variant>.+))?")
 TUNING = "tune-"  # the variants of `make tune`
+HELPER = "helper"
+ONE_OF_THEM = re.compile(rf"{HELPER},seed(?P<seed>\d+)")  # where every seed has a helper of its own
 OTHERS = "an evaluation of a model that no run here made: it has no curve and no arm (see docs/report.md)"
 NEEDED = ("metrics.jsonl", "summary.json")
 
@@ -189,9 +191,25 @@ def _progress(partial: Path) -> str:
 
 
 def _ingredients(one: Experiment) -> Iterator[tuple[str, Path]]:
-    for name in ("source", "helper"):
-        if (one.root / "runs" / name / manifest.NAME).is_file():
-            yield ingredient(one.name, name), one.root / "runs" / name
+    runs = one.root / "runs"
+    found = {name: runs / name for name in ("source", HELPER) if _is_finished(runs / name)}
+    if HELPER not in found:
+        seeds = {int(match["seed"]): path for path in runs.glob("*") if (match := ONE_OF_THEM.fullmatch(path.name))}
+        found |= helpers({seed: path for seed, path in sorted(seeds.items()) if _is_finished(path)})
+    for name, path in found.items():
+        yield ingredient(one.name, name), path
+
+
+def _is_finished(run: Path) -> bool:
+    return (run / manifest.NAME).is_file()
+
+
+def helpers(runs: Mapping[int, Path]) -> dict[str, Path]:
+    """The ingredients of an experiment with a helper for every seed, in order: `helper` is the first of them.
+
+    What an arm's helper cost is the first one's FLOPs, since all have one budget; the cost table has them all.
+    """
+    return {f"{HELPER},seed{seed}" if at else HELPER: path for at, (seed, path) in enumerate(runs.items())}
 
 
 def _step0(one: Experiment, several: bool) -> Iterator[tuple[str, Path]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from clp_transfer.ablations.table import table as ablation_table
 from clp_transfer.files import read_json
-from clp_transfer.report.headline import best_arm, headline
+from clp_transfer.report.headline import best_arm, headline, own_sentences
 from clp_transfer.report.marks import UNMEASURED, renewed
 from clp_transfer.report.seeds import mean
 from clp_transfer.report.words import (
@@ -48,7 +48,7 @@ def readme_block(kept: Path) -> str:
 
 
 def _headline(kept: Path) -> str:
-    """The answer in words, whatever it is."""
+    """The answer in words, whatever it is; what keeps its own tokenizer is no transfer, and stands beside it."""
     found = read_json(kept / "results.json")
     lines, best = [f"**{headline(found)}**"], best_arm(found)
     if best is not None:
@@ -60,7 +60,7 @@ def _headline(kept: Path) -> str:
             f"The paper's claim, up to {percent(PAPER)} fewer steps, {verdict}: {percent(share)}"
             f"{f' (95% interval {bounds})' if bounds else ', one seed'}."
         )
-    return " ".join(lines)
+    return " ".join([*lines, *own_sentences(found)])
 
 
 def _arms(kept: Path) -> str:

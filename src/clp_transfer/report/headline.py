@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clp_transfer.clp.job import OWN_TOKENIZER
 from clp_transfer.report.savings import references
 from clp_transfer.report.words import between, count, listed, number, percent
 
@@ -12,7 +13,7 @@ CHANCE = 0.005
 
 
 def headline(results: dict[str, Any]) -> str:
-    """One sentence: which arm gets to scratch's final loss with the fewest tokens, or that none does."""
+    """One sentence: which transfer gets to scratch's final loss with the fewest tokens, or that none does."""
     if not references(results):
         return "No arm was trained from scratch, so tokens saved cannot be computed."
     saved = results["tokens_saved"]
@@ -20,27 +21,60 @@ def headline(results: dict[str, Any]) -> str:
         return "Only training from scratch was run: there is nothing to compare it with."
     if all(record["reference_bits_per_byte"] is None for record in saved.values()):
         return "Training from scratch diverged, so there is no final loss to reach."
-    best = best_arm(results)
+    own = own_tokenizer(results)
+    if len(own) == len(saved):
+        return "No transfer was run: there is none to compare with training from scratch."
+    best, arm = best_arm(results), "transfer" if own else "arm"
     if best is None:
-        return "No arm beats training from scratch: none reaches its final loss."
+        return f"No {arm} beats training from scratch: none reaches its final loss."
     record = saved[best]
     if record["saved"] <= 0:
-        return f"No arm beats training from scratch: the best, {best}, needs just as many tokens."
+        return f"No {arm} beats training from scratch: the best, {best}, needs just as many tokens."
     if record["arm_tokens"] == 0:
         return f"{best} is better than the final loss of training from scratch before it sees a single token."
     return f"{best} reaches the final loss of training from scratch with {_rest(record)} of the tokens."
 
 
 def best_arm(results: dict[str, Any]) -> str | None:
-    """The arm with the largest saving; of arms with the same, the one with the lowest final bits per byte."""
-    saved = {name: r for name, r in results["tokens_saved"].items() if r["saved"] is not None}
+    """The transfer with the largest saving; of those with the same, the one with the lowest final bits per byte.
+
+    The source that kept its own tokenizer is none, however much it saves: no claim about transfer is about it.
+    """
+    own = own_tokenizer(results)
+    saved = {n: r for n, r in results["tokens_saved"].items() if r["saved"] is not None and n not in own}
     ends = {name: results["arms"][name]["curve"][-1]["bits_per_byte"] for name in saved}
     order = sorted(saved, key=lambda name: (-saved[name]["saved"], ends[name] is None, ends[name] or 0.0))
     return order[0] if order else None
 
 
+def own_tokenizer(results: dict[str, Any]) -> list[str]:
+    """The arms with a saving in which the source keeps its own tokenizer; each experiment may have one."""
+    bases = {name: str(results["arms"][name].get("base", name)) for name in results["tokens_saved"]}
+    return [name for name, base in bases.items() if base.partition(",")[0] == OWN_TOKENIZER]
+
+
+def own_sentences(results: dict[str, Any]) -> list[str]:
+    """What the alternative to any transfer gives, the source kept with its own tokenizer, beside the best transfer."""
+    best = best_arm(results)
+    said = []
+    for name in own_tokenizer(results):
+        record = results["tokens_saved"][name]
+        found = _outcome(record, "the final loss of training from scratch")
+        text = f"Keeping the source's own tokenizer ({name}) {found}"
+        if record["saved"] is not None and best is not None:
+            text += f", {_against(record['saved'], results['tokens_saved'][best]['saved'])} the best transfer, {best}"
+        said.append(f"{text}.")
+    return said
+
+
+def _against(share: float, other: float) -> str:
+    if percent(share) == percent(other):
+        return "the same as"
+    return "better than" if share > other else "worse than"
+
+
 def lead(results: dict[str, Any]) -> list[str]:
-    """The sentences below the headline: the interval, the paper's own formula, and the helper's cost."""
+    """The sentences below the headline: the interval, the helper's cost, the paper's own formula, no transfer."""
     best, sentences = best_arm(results), []
     saved = results["tokens_saved"]
     if best is not None and saved[best]["saved"] > 0:
@@ -49,13 +83,15 @@ def lead(results: dict[str, Any]) -> list[str]:
     if best in papers and saved[best]["saved"] > 0:
         sentences.append("It is the paper's own formula.")
     sentences += [f"The paper's own formula, {n}, {_outcome(saved[n])}." for n in papers if n != best]
+    told = [*papers, *own_tokenizer(results)]
     never = [
         name
         for name, r in saved.items()
-        if not r["reached"] and name not in papers and r["reference_bits_per_byte"] is not None
+        if not r["reached"] and name not in told and r["reference_bits_per_byte"] is not None
     ]
     if never and best is not None:
         sentences.append(f"{listed(never)} {'does' if len(never) == 1 else 'do'} not get there.")
+    sentences += own_sentences(results)
     if saved and all(len(arm["seeds"]) == 1 for arm in results["arms"].values()):
         sentences.append("Each arm ran with one seed, so no interval can be given.")
     return sentences
@@ -74,11 +110,11 @@ def _best(name: str, record: dict[str, Any]) -> str:
     return f"{text}; counting the training of the helper model, it saves {worth}."
 
 
-def _outcome(record: dict[str, Any]) -> str:
+def _outcome(record: dict[str, Any], loss: str = "that loss") -> str:
     if record["reference_bits_per_byte"] is None:
         return "has no such loss to reach: training from scratch diverged"
     if not record["reached"]:
-        return "does not reach that loss" if not record["seeds_reached"] else "reaches that loss with some seeds only"
+        return f"does not reach {loss}" if not record["seeds_reached"] else f"reaches {loss} with some seeds only"
     if record["saved"] <= 0:
         return "saves nothing"
     return f"needs {_rest(record)} of the tokens, saving {percent(record['saved'])}"

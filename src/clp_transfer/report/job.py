@@ -35,6 +35,8 @@ class ArmRun:
 class ReportJob:
     """Everything that the page shows; `ingredients` are the runs that the arms needed (source, helper).
 
+    Where every seed has a helper of its own, `helper` is the first and the others are `helper,seed<n>`.
+
     Of a merge, `ingredients` and `more_data` name the experiment as well (`mini/helper`, see `ingredient`). `lost`:
     runs that were found but are not finished, {"run", "reason"} each. `kept`: the results.json of earlier reports, by
     experiment. `apart`: arms are called by experiment and name (`mini/ridge`).

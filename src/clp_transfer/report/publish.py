@@ -6,68 +6,21 @@ python -m clp_transfer.report.publish                               rebuild ever
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from clp_transfer.ablations import publish as ablations
 from clp_transfer.cli.screen import one_screen
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, write_json, write_text
 from clp_transfer.report import german
-from clp_transfer.report.headline import headline
 from clp_transfer.report.keep import keep_report, keep_rest
-from clp_transfer.report.marks import renewed
+from clp_transfer.report.readme import rebuilt_readme
 from clp_transfer.report.records import point
-from clp_transfer.report.words import NONE, number, percent, rate, unreached
 
-MINIATURE, ABLATIONS, STEP0 = "mini", "mini-ablations", "step0-smollm2"
-# The README shows the first of these that is kept.
-SHOWN: dict[str, Callable[[Path], str]] = {
-    german.NAME: lambda folder: german.readme_block(folder),
-    MINIATURE: lambda folder: readme_block(read_json(folder / "results.json")),
-}
-
-
-def readme_block(found: dict[str, Any]) -> str:
-    """The miniature's result: one sentence, the table of the arms, and the step-0 values; Markdown."""
-    head = "| arm | peak rate | final bits/byte | tokens saved | compute saved, helper counted | SmolLM2 at step 0 |"
-    lines = [f"**{headline(found)}**", "", head, "|---|--:|--:|--:|--:|--:|"]
-    step0 = found["step0"].get("smollm2", {})
-    for name, arm in found["arms"].items():
-        saved = found["tokens_saved"].get(name)
-        shares = [NONE, NONE]
-        if saved is not None:
-            shares = [
-                percent(saved["saved"]) if saved["reached"] else unreached(saved),
-                percent(saved["saved_flops_counting_the_helper"]),
-            ]
-        cells = [f"`{name}`", rate(arm["lr"]), number(arm["final"]["bits_per_byte"], 3), *shares]
-        lines.append(f"| {' | '.join([*cells, number(step0.get(name), 2)])} |")
-    own = number(step0.get("own_tokenizer"), 2)
-    lines += ["", f"SmolLM2-135M with its own tokenizer reads the same German at {own} bits per byte."]
-    return "\n".join(lines)
-
-
-def rebuilt_readme(text: str, results: Path) -> str:
-    """The README with the result block and the step-0 table made anew from what is kept in `results`."""
-    name = next(name for name in SHOWN if (results / name / "results.json").is_file())
-    return step0_rows(renewed(text, "result", lambda _: SHOWN[name](results / name)), results / STEP0)
-
-
-def step0_rows(text: str, kept: Path) -> str:
-    """The text with the values of the step-0 table's rows (`| label | values | words |`) as they are kept."""
-    if not (kept / "results.json").is_file():
-        return text
-    for name, values in read_json(kept / "results.json")["bits_per_byte"].items():
-        label = "own tokenizer" if name == "own_tokenizer" else f"`{name}`"
-        shown = " / ".join(dict.fromkeys(f"{value:.3f}" for value in values))
-        row = re.compile(rf"^(\| {re.escape(label)} \|) [\d. /]+ (\|[^|\n]*\|)$", re.MULTILINE)
-        text = row.sub(rf"\1 {shown} \2", text)
-    return text
+ABLATIONS = "mini-ablations"
 
 
 def rebuild(root: Path) -> list[Path]:

@@ -15,14 +15,18 @@ import pytest
 import torch
 
 from clp_transfer.clp import methods
+from clp_transfer.clp.job import TransferJob
 from clp_transfer.clp.methods import focus
 from clp_transfer.clp.methods.problem import Problem, Side
 from clp_transfer.clp.methods.words import token_vectors
+from clp_transfer.clp.transfer import solve
 from clp_transfer.clp.vocabulary.keys import Key
 from clp_transfer.errors import UserError
+from clp_transfer.files import sha256_file
 
 Make = Callable[..., Problem]
 DIM = 12
+FILES = ("vectors", "source_vectors", "dictionary")
 ENGLISH = ["house", "tree", "water", "city", "dog", "green", "street", "big"]
 GERMAN = ["Haus", "Baum", "Wasser", "Stadt", "Hund", "grün", "Straße", "groß"]
 NAMES = [f"Name{letter}" for letter in "abcdefghijklmnopqrst"]
@@ -86,6 +90,31 @@ def test_wechsel_is_a_softmax_over_aligned_neighbours(
     assert solution.diagnostics["dictionary_pairs_used"] == len(ENGLISH + NAMES)
     assert (origins.ids[-1] == -1).all()
     assert solution.rows[-1].abs().sum() > 0
+
+
+def test_wechsel_finds_its_files_at_home(
+    world_of_words: tuple[Problem, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` is no shell's business where it stands after a `=`; the plan knows the files' contents too."""
+    problem, _, _ = world_of_words
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = {name: f"~/{Path(getattr(problem.options, name)).name}" for name in FILES}
+    options = replace(problem.options, name="wechsel", **home)
+    rows = methods.get("wechsel")(problem).rows
+    at_home = replace(problem, options=options, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(methods.get("wechsel")(at_home).rows, rows)
+    inputs = TransferJob("s", [], None, options, tmp_path / "out").plan().inputs
+    assert {name: inputs[name] for name in FILES} == {
+        name: sha256_file(Path(getattr(problem.options, name))) for name in FILES
+    }
+
+
+def test_norms_reach_rows_of_neighbours_and_drawn_ones(world_of_words: tuple[Problem, Any, Any]) -> None:
+    problem, _, _ = world_of_words
+    solution = solve(replace(problem, options=replace(problem.options, name="wechsel", norms="source")))
+    assert solution.diagnostics["drawn"] == 1
+    expected = float(problem.source.double().norm(dim=1).mean())
+    assert solution.rows.norm(dim=1).tolist() == pytest.approx([expected] * len(solution.rows), rel=1e-5)
 
 
 def test_wechsel_reads_fasttext_models_with_subwords(world_of_words: tuple[Problem, Any, Any], tmp_path: Path) -> None:

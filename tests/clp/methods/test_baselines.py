@@ -12,7 +12,8 @@ import torch
 from clp_transfer.clp import methods
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.clp.methods.norms import calibrated
-from clp_transfer.clp.methods.problem import Problem
+from clp_transfer.clp.methods.problem import Problem, Solution
+from clp_transfer.clp.transfer import solve
 
 Make = Callable[..., Problem]
 WITHOUT_FILES = ["random", "mean", "gaussian", "clp", "clp-topk", "procrustes", "omp", "fvt"]
@@ -84,10 +85,45 @@ def test_gaussian_with_fewer_tokens_than_dimensions(make: Make) -> None:
 def test_calibrated_rows_have_the_mean_norm_of_the_source(problem: Problem) -> None:
     rows = torch.randn(5, problem.table.width)
     rows[2] = 0
-    made = calibrated(rows, problem)
+    made = calibrated(Solution(rows), problem).rows
     expected = float(problem.source.norm(dim=1).mean())
     assert made.norm(dim=1).tolist() == pytest.approx([expected, expected, 0, expected, expected])
     torch.testing.assert_close(torch.nn.functional.normalize(made), torch.nn.functional.normalize(rows))
+
+
+@pytest.mark.parametrize("name", WITHOUT_FILES)
+def test_norms_reach_every_method_and_what_it_tells(
+    make: Make, from_origins: Callable[..., torch.Tensor], name: str
+) -> None:
+    """The weights of all source rows give the scaled row, as they give the row that is not."""
+    problem = make(name=name, norms="source")
+    solution = solve(problem)
+    expected = float(problem.source.double().norm(dim=1).mean())
+    norms = solution.rows.double().norm(dim=1)
+    assert norms.tolist() == pytest.approx([expected] * len(norms), rel=1e-5)
+    plain = solve(make(name=name))
+    torch.testing.assert_close(torch.nn.functional.normalize(plain.rows), solution.rows / expected)
+    if solution.origins is not None:
+        told = from_origins(problem, solution.origins(len(problem.known)))
+        some = solution.origins(1).ids[:, 0] >= 0
+        assert some.any()
+        torch.testing.assert_close(told[some], solution.rows[some], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        (MethodConfig("mean"), {"name": "mean"}),
+        (MethodConfig("mean", norms="source"), {"name": "mean", "norms": "source"}),
+        (MethodConfig("gaussian"), {"name": "gaussian", "shrink": 1.0}),
+        (MethodConfig("fvt"), {"name": "fvt", "norms": "keep"}),
+        (MethodConfig("own", norms="source"), {"name": "own"}),
+        (MethodConfig("scratch", norms="source"), {"name": "scratch"}),
+    ],
+)
+def test_norms_are_named_where_they_make_a_difference(method: MethodConfig, named: dict[str, object]) -> None:
+    """And where they always were, so that models that are there are not made again."""
+    assert method.read_options() == named
 
 
 @pytest.mark.parametrize("name", WITHOUT_FILES)

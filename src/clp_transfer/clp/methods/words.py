@@ -123,7 +123,7 @@ def _text(key: Key) -> str:
 def _file(option: str, value: str | None, expected: str) -> Path:
     if value is None:
         raise UserError(f"method=wechsel needs {option}", f"set {option} to {expected}")
-    path = Path(value)
+    path = Path(value).expanduser()
     if not path.is_file():
         raise UserError(f"{option}={path} is not a file", f"set {option} to {expected}")
     return path
