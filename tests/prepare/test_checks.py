@@ -12,7 +12,7 @@ from clp_transfer.prepare import sources
 from clp_transfer.prepare.bpe import PRE_TOKENIZERS
 from clp_transfer.prepare.checks import check
 from clp_transfer.prepare.encoders import choose
-from clp_transfer.prepare.job import PrepareJob, SourceConfig, TokenizerConfig, WheelConfig
+from clp_transfer.prepare.job import CorpusConfig, HubConfig, PrepareJob, SourceConfig, TokenizerConfig, WheelConfig
 
 Change = Callable[[PrepareJob], object]
 
@@ -59,6 +59,41 @@ def refused(job: PrepareJob, monkeypatch: pytest.MonkeyPatch, problem: str) -> U
             "group needs split=shuffled",
             "split",
         ),
+        (
+            lambda j: vars(j.data.corpora["de"]).update(subsample_size_mb=1.5),
+            "validation_bytes=3000 and subsample_size_mb=1.5, .* both size the validation split",
+            "train_bytes",
+        ),
+        (
+            lambda j: vars(j.data.corpora["de"]).update(validation=SourceConfig(files=["v.txt"])),
+            "validation_bytes=3000 of the sources' texts .* under `validation`",
+            "null",
+        ),
+        *(
+            (
+                lambda j, reader=reader: j.data.corpora["de"].sources.update(
+                    x=SourceConfig(reader, files=["x"], drop={"kind": ["a"]})
+                ),
+                f"drops documents by kind, and the reader {reader} knows no fields",
+                "jsonl, parquet, gc4",
+            )
+            for reader in ("text", "lines", "wiktionary", "wikipedia_leads")
+        ),
+        (
+            lambda j: j.data.corpora["de"].sources.update(
+                x=SourceConfig(hub=HubConfig("a/b", config="de", files=["*.gz"]))
+            ),
+            "corpus de: hub.config=de say",
+            "null",
+        ),
+        (
+            lambda j: vars(j.data.corpora["de"]).update(
+                validation_bytes=None,
+                validation=SourceConfig(hub=HubConfig("a/b", config="de", split="test", files=["*.gz"])),
+            ),
+            "hub.config=de and hub.split=test say",
+            "hub.files",
+        ),
         (lambda j: setattr(j.cluster, "name", "lsf"), "cluster.name 'lsf'", "local, slurm"),
         (lambda j: setattr(j.cluster, "workers", 0), "cluster: workers=0", "more than 0"),
         (lambda j: setattr(j.cluster, "memory_gb_per_cpu", 0), "memory_gb_per_cpu=0", "more than 0"),
@@ -82,6 +117,21 @@ def test_a_missing_datatrove(job: PrepareJob, monkeypatch, clean: dict[str, obje
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "datatrove" else find(name))
     vars(job.data.corpora["de"].clean).update(clean)
     assert "clp-transfer[clean]" in refused(job, monkeypatch, "datatrove is not installed").remedy
+
+
+def test_nulls_are_planned_as_what_they_stand_for(job: PrepareJob, monkeypatch):
+    """Data that were made when the numbers and names were the defaults themselves stay valid."""
+    monkeypatch.setattr(PrepareJob, "files", lambda *_: ([], []))
+    job.data.corpora["de"] = CorpusConfig({"x": SourceConfig(hub=HubConfig("a/b"))})
+    corpus = job.plan().settings["data"]["corpora"]["de"]
+    assert corpus["validation_bytes"] == 300_000 and "group" not in corpus
+    hub = {"dataset": "a/b", "config": "default", "split": "train", "files": [], "revision": None}
+    assert corpus["sources"]["x"]["hub"] == hub
+    before = job.plan().key
+    job.data.corpora["de"] = CorpusConfig(
+        {"x": SourceConfig(hub=HubConfig("a/b", "default", "train"))}, validation_bytes=300_000
+    )
+    assert job.plan().key == before
 
 
 def test_all_that_there_is_passes(job: PrepareJob):

@@ -119,6 +119,27 @@ def test_in_order_cleans_train_alone_and_shuffled_what_both_are_cut_from(tmp_pat
         assert numbers["left_out"]["near_duplicate"] == 2
 
 
+@pytest.mark.parametrize("split", ["in_order", "shuffled"])
+def test_a_text_that_leaves_for_two_reasons_is_counted_once(tmp_path: Path, split: str) -> None:
+    pytest.importorskip("datatrove")
+    documents, held_out = texts(60, 1), texts(5, 2)
+    quoting = f"{' '.join(texts(12, 7))} {held_out[0]}"
+    train = [quoting, *documents, quoting + " Ende"]
+    config = CorpusConfig(
+        {"a": write(tmp_path / "a.jsonl", train)},
+        split=split,
+        validation=write(tmp_path / "v.jsonl", held_out),
+        clean=CleanConfig(near=True, decontaminate=["validation"]),
+    )
+    numbers, parts = make(tmp_path, config)
+    assert sorted(parts["train"]) == sorted(documents)
+    assert numbers["left_out"] == {"near_duplicate": 1, "contaminated": 1}
+    assert numbers["train"]["documents"] + sum(numbers["left_out"].values()) == len(train)
+    shown = {(found["id"], found["text"]) for some in numbers["examples"].values() for found in some}
+    assert {reason: len(some) for reason, some in numbers["examples"].items()} == numbers["left_out"]
+    assert len(shown) == 2
+
+
 def test_near_duplicates_leave(tmp_path: Path) -> None:
     documents = texts(120, 1)
     long = " ".join(texts(12, 7))

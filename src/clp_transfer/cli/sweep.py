@@ -22,7 +22,6 @@ from omegaconf import OmegaConf
 
 from clp_transfer.cli.sweep_table import Row, note
 from clp_transfer.cluster.script import share
-from clp_transfer.errors import UserError
 from clp_transfer.pipeline.process import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -30,6 +29,7 @@ log = logging.getLogger(__name__)
 # These already have their place in a run's name, or none in its result; every other override makes a variant.
 NAMED = ("experiment", "name", "run", "method", "seed")
 PLACES = ("cluster",)
+VARIED = ("train", "evaluate")  # the stages whose folders have a variant
 LONGEST = 120
 GRACE_SECONDS = 60.0  # for a checkpoint
 
@@ -37,19 +37,13 @@ GRACE_SECONDS = 60.0  # for a checkpoint
 def run_member(stage: str, script: Path, composed: Any, overrides: list[str]) -> None:
     """Run the script again with one member's overrides, and its variant so that runs do not overwrite each other.
 
-    A member that fails says so in its row and the others go on. Raises UserError for overrides that would make two
-    members write the same folder: only a run's folder carries a variant.
+    A member that fails says so in its row and the others go on. That no two write the same folder was seen to before
+    (`sweep_clashes`).
     """
-    extra = [o for o in overrides if _key(o) not in NAMED and _key(o).partition(".")[0] not in PLACES]
-    clashing = extra if stage not in ("train", "evaluate") else [o for o in extra if o.startswith("method.")]
-    if clashing:
-        raise UserError(
-            f"members of this sweep would overwrite each other: {' '.join(clashing)} is no part of a folder's name",
-            "sweep over name= as well, or run them one by one with a name= each",
-        )
     command = [*_start(stage, OmegaConf.to_object(composed.cluster)), str(script), *overrides]
-    if extra:
-        command.append(f"variant='{variant(extra)}'")
+    named = variant_of(stage, overrides)
+    if named:
+        command.append(f"variant='{named}'")
     log.info("— %s", " ".join(overrides))
     row, folder = Row(" ".join(overrides), stage), Path(composed.paths.outputs) / composed.name
     note(folder, row)
@@ -61,8 +55,15 @@ def run_member(stage: str, script: Path, composed: Any, overrides: list[str]) ->
         log.error("this member of the sweep failed (%s): %s", row.state, row.overrides)
 
 
-def _key(override: str) -> str:
+def key(override: str) -> str:
+    """What an override sets."""
     return override.partition("=")[0].lstrip("+~")
+
+
+def variant_of(stage: str, overrides: list[str]) -> str:
+    """What a member's folder is called beside its run's name; empty where nothing but that name tells it apart."""
+    extra = [o for o in overrides if key(o) not in NAMED and key(o).partition(".")[0] not in PLACES]
+    return variant(extra) if extra and stage in VARIED else ""
 
 
 def _start(stage: str, cluster: Any) -> list[str]:

@@ -56,6 +56,11 @@ class Members(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """The name follows from the command, so that the same one goes on in the same folder and the same group."""
+        from clp_transfer.cli.screen import one_screen
+        from clp_transfer.cli.sweep_clashes import refuse_clashes
+
+        with one_screen():  # which ends the process: Hydra makes warnings of a callback's errors
+            refuse_clashes(config.hydra.job.config_name, config)
         command = " ".join(sorted(o for o in config.hydra.overrides.task if not o.startswith("cluster")))
         name = f"{config.hydra.job.name}-{hashlib.sha256(command.encode()).hexdigest()[:8]}"
         current.folder = (Path(config.paths.outputs) / config.name / "sweeps" / name).absolute()

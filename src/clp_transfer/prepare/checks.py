@@ -9,8 +9,15 @@ from clp_transfer.errors import UserError
 from clp_transfer.prepare.bpe import PRE_TOKENIZERS, check_size
 from clp_transfer.prepare.clean.executor import require_datatrove
 from clp_transfer.prepare.encoders.choose import WANTED
-from clp_transfer.prepare.job import CleanConfig, ClusterConfig, CorpusConfig, DataConfig, TokenizerConfig
-from clp_transfer.prepare.readers import READERS
+from clp_transfer.prepare.job import (
+    CleanConfig,
+    ClusterConfig,
+    CorpusConfig,
+    DataConfig,
+    SourceConfig,
+    TokenizerConfig,
+)
+from clp_transfer.prepare.readers import READERS, find_reader
 from clp_transfer.prepare.sources.wheels import check_wheel
 
 PARTS = ("train", "validation")
@@ -56,13 +63,28 @@ def _check_corpus(where: str, corpus: CorpusConfig) -> None:
             "give the source another name; held-out texts of their own go under the corpus's `validation`",
         )
     for source in (*corpus.sources.values(), corpus.validation):
-        if source is not None and source.reader:
-            _known("reader", source.reader, READERS, where)
+        if source is not None:
+            _check_source(where, source)
     for key, choices in CHOICES.items():
         _known(key, getattr(corpus, key), choices, where)
     _check_group(where, corpus)
     _check_sizes(where, corpus)
     _check_clean(where, corpus.clean)
+
+
+def _check_source(where: str, source: SourceConfig) -> None:
+    if source.reader:
+        _known("reader", source.reader, READERS, where)
+        find_reader(source, "")  # and whether it can `drop`; of other files, that depends on their names
+    hub = source.hub
+    if hub is not None and hub.files and (hub.config is not None or hub.split is not None):
+        given = " and ".join(
+            f"hub.{key}={getattr(hub, key)}" for key in ("config", "split") if getattr(hub, key) is not None
+        )
+        raise UserError(
+            f"{where}: {given} say which part of the Parquet conversion to read, and hub.files names other files",
+            "set them to null, or hub.files to []",
+        )
 
 
 def _check_group(where: str, corpus: CorpusConfig) -> None:
@@ -84,11 +106,30 @@ def _check_sizes(where: str, corpus: CorpusConfig) -> None:
             "train split",
             "set one of them to null",
         )
+    _check_held_out(where, corpus)
     sized = corpus.subsample_size_mb is not None or corpus.train_bytes is not None
     if corpus.split == "in_order" and not sized and corpus.validation is None:
         raise UserError(
             f"{where}: split=in_order takes train first and validation after it, but train has no size",
             "set subsample_size_mb (the paper: 4096) or train_bytes",
+        )
+
+
+def _check_held_out(where: str, corpus: CorpusConfig) -> None:
+    """Only one thing may say what is held out."""
+    if corpus.validation_bytes is None:
+        return
+    given = f"{where}: validation_bytes={corpus.validation_bytes}"
+    if corpus.validation is not None:
+        raise UserError(
+            f"{given} of the sources' texts are to be held out, and the texts under `validation` in their place",
+            "set one of them to null",
+        )
+    if corpus.subsample_size_mb is not None:
+        raise UserError(
+            f"{given} and subsample_size_mb={corpus.subsample_size_mb}, a tenth of which is held out, both size the "
+            "validation split",
+            "set validation_bytes=null, or subsample_size_mb=null and train_bytes in its place",
         )
 
 

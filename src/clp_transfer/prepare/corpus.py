@@ -12,7 +12,7 @@ from typing import Any
 from clp_transfer.errors import UserError
 from clp_transfer.prepare.chunks import copy_without, iter_texts, measure
 from clp_transfer.prepare.documents import Document
-from clp_transfer.prepare.job import ClusterConfig, CorpusConfig
+from clp_transfer.prepare.job import VALIDATION_BYTES, ClusterConfig, CorpusConfig
 from clp_transfer.prepare.read import Part, Reading, ReadState
 from clp_transfer.prepare.shuffle import Sizes, shuffle
 from clp_transfer.prepare.sources import SourceFile
@@ -57,7 +57,8 @@ class Corpus:
             self._read(VALIDATION, self.held_out, [Part(VALIDATION, None)], None)
             folders[VALIDATION] = self.work / VALIDATION / VALIDATION
         copy_without(folders[VALIDATION], {}, self.out / VALIDATION)
-        contaminated = self._decontaminated(folders[TRAIN], self.out / VALIDATION)
+        # Shuffled chunks are made without what was removed, and their rows have other numbers.
+        contaminated = self._decontaminated(folders[TRAIN], self.out / VALIDATION, {} if shuffled else removed)
         gone = contaminated if shuffled else _joined(removed, contaminated)
         copy_without(folders[TRAIN], gone, self.out / TRAIN)
         numbers: dict[str, Any] = {part: measure(self.out / part) for part in (TRAIN, VALIDATION)}
@@ -125,10 +126,10 @@ class Corpus:
     def _cleaned(self, chunks: Path) -> Removed:
         """What near-duplicates and quality filters take out of everything that was read."""
         clean = self.config.clean
-        return self._removed(chunks, "cleaned", None) if clean.near or clean.filters else {}
+        return self._removed(chunks, "cleaned", None, {}) if clean.near or clean.filters else {}
 
-    def _decontaminated(self, chunks: Path, validation: Path) -> Removed:
-        """What shares word sequences with evaluation texts, in the train split."""
+    def _decontaminated(self, chunks: Path, validation: Path, gone: Removed) -> Removed:
+        """What shares word sequences with evaluation texts, in the train split; `gone` of it has left before."""
         wanted = self.config.clean.decontaminate
         if not wanted:
             return {}
@@ -136,16 +137,16 @@ class Corpus:
 
         files = [name for name in wanted if name != VALIDATION]
         texts = iter_texts(validation) if VALIDATION in wanted else iter(())
-        return self._removed(chunks, "decontaminated", chain(texts, read_evaluation_texts(files)))
+        return self._removed(chunks, "decontaminated", chain(texts, read_evaluation_texts(files)), gone)
 
-    def _removed(self, chunks: Path, step: str, evaluation: Iterator[str] | None) -> Removed:
+    def _removed(self, chunks: Path, step: str, evaluation: Iterator[str] | None, gone: Removed) -> Removed:
         from clp_transfer.prepare.clean import removals
 
         clean = self.config.clean
         if evaluation is not None:  # the other steps have seen these texts already
             clean = replace(clean, near=False, filters=[])
         language = self.config.language or self.name
-        found = removals(chunks, clean, language, self.work / step, self.cluster, evaluation)
+        found = removals(chunks, clean, language, self.work / step, self.cluster, evaluation, gone)
         self._count(found.counts)
         self.examples.update(found.examples)
         return found.rows
@@ -158,7 +159,8 @@ class Corpus:
 def split_sizes(config: CorpusConfig) -> Sizes:
     """The splits' sizes in UTF-8 bytes; `subsample_size_mb` sets both: so many MiB, and a tenth of it."""
     if config.subsample_size_mb is None:
-        return Sizes(config.validation_bytes, config.train_bytes)
+        held_out = VALIDATION_BYTES if config.validation_bytes is None else config.validation_bytes
+        return Sizes(held_out, config.train_bytes)
     train = round(config.subsample_size_mb * MIB)
     return Sizes(train // 10, train)
 

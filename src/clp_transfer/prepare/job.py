@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from clp_transfer.manifest import Plan, digest, hash_files
 
 if TYPE_CHECKING:
     from clp_transfer.prepare.sources import SourceFile
+
+VALIDATION_BYTES = 300_000  # held out where nothing says how much
 
 
 @dataclass
@@ -27,15 +29,19 @@ class WheelConfig:
 class HubConfig:
     """Files of a data set on the hub, in the order of their names.
 
-    `files`: globs inside the repository. Empty: the hub's own Parquet conversion of `config` and `split`. `revision`: a
-    branch, tag or commit; null: the newest, whose commit is then recorded.
+    `files`: globs inside the repository. Empty: the hub's own Parquet conversion of `config` (null: `default`) and
+    `split` (null: `train`). `revision`: a branch, tag or commit; null: the newest, whose commit is then recorded.
     """
 
     dataset: str = ""
-    config: str = "default"
-    split: str = "train"
+    config: str | None = None
+    split: str | None = None
     files: list[str] = field(default_factory=list)
     revision: str | None = None
+
+    def filled(self) -> HubConfig:
+        """The same with the names that nulls stand for."""
+        return replace(self, config=self.config or "default", split=self.split or "train")
 
 
 @dataclass
@@ -84,16 +90,16 @@ class CorpusConfig:
 
     `split`: `shuffled` puts the texts in the order of their hashes, the first `validation_bytes` are held out;
     `in_order` takes `train_bytes` from the beginning, then `validation_bytes` (the split of WECHSEL and of the paper).
-    `subsample_size_mb` sets both: so many MiB, and a tenth of it. `validation`: held-out texts of their own instead.
-    `group`: a pattern whose match in a document's id names what it belongs to (a book, a session): groups are held out
-    whole; with `shuffled` only. `language`: empty: the corpus's name.
+    `validation_bytes` null: VALIDATION_BYTES. `subsample_size_mb` sets both: so many MiB, and a tenth of it.
+    `validation`: held-out texts of their own instead. `group`: a pattern whose match in a document's id names what it
+    belongs to (a book, a session): groups are held out whole; with `shuffled` only. `language`: else the corpus's name.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     language: str = ""
     split: str = "shuffled"
     group: str = ""
-    validation_bytes: int = 300_000
+    validation_bytes: int | None = None
     train_bytes: int | None = None
     subsample_size_mb: float | None = None
     validation: SourceConfig | None = None
@@ -220,14 +226,10 @@ class PrepareJob:
         Raises UserError for a config that makes no sense, before any file is looked for, and as `files` does.
         """
         from clp_transfer.prepare.checks import check, check_cluster
+        from clp_transfer.prepare.planned import planned
 
         check(self.data)
         check_cluster(self.cluster)
-        data = asdict(self.data)
-        del data["encoder"]  # all give the same ids
-        for corpus in data["corpora"].values():
-            if not corpus["group"]:
-                del corpus["group"]  # so that data from before there were groups stay what they are
         inputs: dict[str, str] = {}
         # First what is quickly looked at: the texts may be many files to read.
         for corpus in self.data.corpora.values():
@@ -240,7 +242,7 @@ class PrepareJob:
             for file in (file for part in self.files(name) for file in part):
                 contents.setdefault(file.name, {})[file.fingerprint] = None
             inputs |= {f"{name}: {file}": " ".join(found) for file, found in contents.items()}
-        return Plan("prepare", self.out, {"data": data, "seed": self.seed}, inputs)
+        return Plan("prepare", self.out, {"data": planned(self.data), "seed": self.seed}, inputs)
 
     def _tokenizer_digest(self, path: str) -> str:
         """The content hash of a tokenizer that is there; as with files, looked at once a job."""

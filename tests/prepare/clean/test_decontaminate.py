@@ -114,12 +114,24 @@ def write_lines(path: Path, *rows: object) -> str:
     return str(path)
 
 
-def test_reads_long_strings_from_json_lines(tmp_path: Path) -> None:
+def test_reads_all_strings_from_json_lines(tmp_path: Path) -> None:
     long = "eins zwei drei vier fünf sechs sieben acht {}"
     write_lines(tmp_path / "b.jsonl", {"question": long.format("b"), "label": 3, "short": "ja", "none": None})
     write_lines(tmp_path / "a.jsonl", {"choices": {"text": [long.format("a"), "nein"]}}, [long.format("list")])
     found = list(read_evaluation_texts([str(tmp_path / "*.jsonl"), str(tmp_path / "b.jsonl")]))
-    assert found == [long.format(name) for name in ("a", "list", "b", "b")]
+    b = [long.format("b"), "ja"]
+    assert found == [long.format("a"), "nein", long.format("list"), *b, *b]
+
+
+@pytest.mark.parametrize(
+    ("text", "ngram"), [("a-b-c/d e_f(g)h,i.j", 13), ("nur fünf Wörter sind es", 5), ("日本 " * 7, 3)]
+)
+def test_texts_of_files_are_counted_in_the_words_that_are_looked_for(tmp_path: Path, text: str, ngram: int) -> None:
+    """Split at spaces, each has fewer than eight words; as a text of the validation split it is found."""
+    evaluation = list(read_evaluation_texts([write_lines(tmp_path / "a.jsonl", {"text": text, "label": "ja"})]))
+    texts = [f"Vorher {text} nachher", "etwas anderes, ja"]
+    assert len(text.split()) < 8
+    assert matches(build(evaluation, ngram), texts).tolist() == naive([text], texts, ngram) == [True, False]
 
 
 @pytest.mark.parametrize("content", [b"{not json\n", b'{"a": "\xff"}\n'])

@@ -38,3 +38,12 @@ def test_an_unknown_reader_names_the_known_ones():
     with pytest.raises(UserError, match="unknown reader 'wikitionary'") as error:
         find_reader(SourceConfig(reader="wikitionary"), "a.jsonl")
     assert "wiktionary, wikipedia_leads" in error.value.remedy
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b.txt.gz"])
+def test_a_file_without_fields_has_nothing_to_drop_by(name: str):
+    config = SourceConfig(drop={"kind": ["a"]})
+    with pytest.raises(UserError, match=f"by kind, and the reader text, which goes with {name}, knows no fields"):
+        find_reader(config, name)
+    for known in ("jsonl", "parquet"):
+        assert find_reader(config, f"a.{known}") is READERS[known]

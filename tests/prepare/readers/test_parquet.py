@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from clp_transfer.errors import UserError
-from clp_transfer.prepare.documents import Document
-from clp_transfer.prepare.job import SourceConfig
+from clp_transfer.prepare.documents import Document, valid
+from clp_transfer.prepare.job import CleanConfig, SourceConfig
 from clp_transfer.prepare.readers import ReadLimits
 from clp_transfer.prepare.readers.parquet import parquet
 from clp_transfer.prepare.streams import open_stream
@@ -63,6 +63,53 @@ def test_bad_bytes_stay_as_lone_surrogates(read):
     documents, left_out = read("a.parquet", stored(pa.table({"text": texts})))
     assert [document.text for document in documents] == ["good", "\udcff\udcc3"]
     assert left_out == {"empty": 1}
+
+
+BAD = [b"one", b"t\xffo", None, b"three"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_names_and_reasons_with_bad_bytes_are_read_too(read, kind: pa.DataType):
+    bad = pa.array(BAD, pa.large_binary() if kind == pa.large_string() else pa.binary())
+    if pa.types.is_dictionary(kind):
+        column = pa.DictionaryArray.from_arrays(
+            pa.array([0, 1, None, 2], pa.int32()), pa.array(BAD).view(pa.string()).take([0, 1, 3])
+        )
+    else:
+        column = bad.view(kind)
+    table = pa.table({"text": list("abcd"), "id": column, "said": column})
+    documents, left_out = read("a.parquet", stored(table), drop={"said": ["three"]})
+    assert [(d.id, d.text) for d in documents] == list(zip(["one", "t\udcffo", "a:3"], "abc", strict=True))
+    assert left_out == {"dropped_three": 1}
+
+
+@pytest.mark.parametrize("inside", ["list", "struct", "map"])
+def test_reasons_inside_of_others_with_bad_bytes(read, inside: str):
+    strings = pa.array(BAD).view(pa.string())
+    column, path, dropped = {
+        "list": (pa.ListArray.from_arrays([0, 2, 3, 4, 4], strings), "said", "three"),
+        "struct": (pa.StructArray.from_arrays([strings], ["by"]), "said.by", "three"),
+        "map": (
+            pa.MapArray.from_arrays([0, 2, 3, 4, 4], pa.array(list("klmn")), strings),
+            "said",
+            '["m", null]',
+        ),
+    }[inside]
+    table = pa.table({"text": list("abcd"), "said": column})
+    documents, left_out = read("a.parquet", stored(table), drop={path: [dropped]})
+    row = {"list": 2, "struct": 3, "map": 1}[inside]
+    assert [d.text for d in documents] == [text for i, text in enumerate("abcd") if i != row]
+    assert left_out == {f"dropped_{dropped}": 1}
+
+
+@pytest.mark.parametrize(("choice", "kept"), [("drop", ["one"]), ("replace", ["one", "t\ufffdo"])])
+def test_a_name_with_bad_bytes_is_counted_as_a_text_is(read, choice: str, kept: list[str]):
+    names = pa.array([b"one", b"t\xffo"]).view(pa.string())
+    documents, _ = read("a.parquet", stored(pa.table({"text": ["a", "b"], "id": names})))
+    counts: Counter[str] = Counter()
+    found = [valid(document, CleanConfig(invalid_utf8=choice), counts) for document in documents]
+    assert [document.id for document in found if document is not None] == kept
+    assert counts == {"invalid_utf8" if choice == "drop" else "repaired_utf8": 1}
 
 
 def test_another_schema_is_reported(read):

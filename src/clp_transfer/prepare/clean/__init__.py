@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,11 +56,13 @@ def removals(
     work: Path,
     cluster: ClusterConfig,
     evaluation: Iterable[str] | None,
+    gone: Mapping[int, Collection[int]] | None = None,
 ) -> Removals:
     """Find what to leave out of a folder of chunks; `work` keeps what is found, so that a killed run goes on.
 
     `language`: a code such as `de`, for the filters. `evaluation`: texts to keep out of training; None: nothing to
-    look for. Raises UserError for a filter that there is not and for a missing datatrove, and Submitted while SLURM
+    look for. `gone`: rows, by number of chunk, that have left already: what is found in them is neither counted nor an
+    example. Raises UserError for a filter that there is not and for a missing datatrove, and Submitted while SLURM
     jobs have still to be waited for.
     """
     chunks, work = chunks.resolve(), work.resolve()
@@ -77,7 +79,7 @@ def removals(
         from clp_transfer.prepare.clean import near
 
         near.collect(chunks, work / "minhash", folders[-1])
-    return _gather(chunks, folders)
+    return _gather(chunks, folders, gone or {})
 
 
 def _steps(
@@ -148,15 +150,17 @@ def _decontaminate(chunks: Path, index: Index, saved: Path, results: Path, clust
                 done.result()
 
 
-def _gather(chunks: Path, folders: list[Path]) -> Removals:
+def _gather(chunks: Path, folders: list[Path], gone: Mapping[int, Collection[int]]) -> Removals:
     """Count what the steps found, and look up the first few texts of each reason."""
     paths = {int(path.stem): path for path in chunk_paths(chunks)}
     counts: Counter[str] = Counter()
     examples: dict[str, list[dict[str, Any]]] = {}
     for chunk, path in paths.items():
+        left = set(gone.get(chunk, ()))
         for reason, rules in rows.read(folders, chunk).items():
-            counts[reason] += sum(map(len, rules.values()))
-            few = sorted(row for found in rules.values() for row in found)[: EXAMPLES - len(examples.get(reason, []))]
+            new = sorted(row for found in rules.values() for row in found if row not in left)
+            counts[reason] += len(new)
+            few = new[: EXAMPLES - len(examples.get(reason, []))]
             if few and reason != "near_duplicate":
                 texts = _look_up(path, few)
                 examples.setdefault(reason, []).extend(texts[row] for row in few)
@@ -165,7 +169,7 @@ def _gather(chunks: Path, folders: list[Path]) -> Removals:
         removed = _look_up(paths[pair["chunk"]], [pair["row"]])[pair["row"]]
         kept = _look_up(paths[pair["kept_chunk"]], [pair["kept_row"]])[pair["kept_row"]]
         examples.setdefault("near_duplicate", []).append({**removed, "kept": kept})
-    return Removals(rows.ChunkRows(folders, list(paths)), dict(counts), examples)
+    return Removals(rows.ChunkRows(folders, list(paths)), dict(+counts), examples)
 
 
 def _look_up(path: Path, wanted: list[int]) -> dict[int, dict[str, Any]]:

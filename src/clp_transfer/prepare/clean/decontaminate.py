@@ -1,7 +1,7 @@
 """Leave out of the training texts what the evaluation asks: texts that share a run of words with an evaluation text.
 
 An evaluation text of fewer than `ngram` words is looked for as a whole, if it has at least MINIMUM_WORDS: most test
-sentences are that short. A shorter one would be found everywhere.
+sentences are that short. A shorter one would be found everywhere. Words are those of `ngrams`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _load(folder: Path) -> Index:
 
 
 def read_evaluation_texts(paths: list[str]) -> Iterator[str]:
-    """Every text of JSON-lines files (paths or globs): strings of MINIMUM_WORDS words or more, however deep in a row.
+    """Every string of JSON-lines files (paths or globs), however deep in a row; which are too short, `build` decides.
 
     Raises UserError as `evaluation_files` does, and for a line that is not JSON.
     """
@@ -166,4 +166,4 @@ def _read_lines(path: Path) -> Iterator[str]:
                 row = json.loads(line)
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
                 raise UserError(f"{path}, line {number}, is not JSON: {error}", "mend the line or the file") from error
-            yield from (text for text in json_strings(row) if len(text.split()) >= MINIMUM_WORDS)
+            yield from json_strings(row)

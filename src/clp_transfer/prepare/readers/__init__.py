@@ -33,19 +33,32 @@ READERS: dict[str, Reader] = {
     "wikipedia_leads": wikipedia_leads,
     "gc4": gc4,
 }
+WITH_FIELDS = ("jsonl", "parquet", "gc4")  # the readers whose rows have something to `drop` them by
 BY_SUFFIX = {".jsonl": jsonl, ".ndjson": jsonl, ".json": jsonl, ".parquet": parquet, ".txt": text}
 
 
 def find_reader(config: SourceConfig, file_name: str) -> Reader:
     """The reader that the config names, else the one for the file's name without compression.
 
-    Raises UserError that lists the known ones.
+    Raises UserError that lists the known ones, and where the source has a `drop` that the reader would not look at.
     """
     known = ", ".join(READERS)
-    if config.reader:
-        if config.reader not in READERS:
-            raise UserError(f"unknown reader {config.reader!r}", f"use one of: {known}")
-        return READERS[config.reader]
+    if config.reader and config.reader not in READERS:
+        raise UserError(f"unknown reader {config.reader!r}", f"use one of: {known}")
+    reader = READERS[config.reader] if config.reader else _by_name(file_name, known)
+    if config.drop and reader not in map(READERS.get, WITH_FIELDS):
+        name = next(name for name, one in READERS.items() if one is reader)
+        raise UserError(
+            f"a source drops documents by {', '.join(config.drop)}, and the reader {name}"
+            + ("" if config.reader else f", which goes with {file_name},")
+            + " knows no fields",
+            f"take `drop` out, give files without fields a source of their own, or set `reader` to one of: "
+            f"{', '.join(WITH_FIELDS)}",
+        )
+    return reader
+
+
+def _by_name(file_name: str, known: str) -> Reader:
     suffix = PurePosixPath(split_name(file_name)[0]).suffix.lower()
     if suffix not in BY_SUFFIX:
         raise UserError(

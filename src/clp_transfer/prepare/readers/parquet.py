@@ -98,8 +98,8 @@ class _Rows:
     ) -> Iterator[Document]:
         """A batch's documents; `before`: how many rows came before it."""
         texts, too_long = _texts(_column(batch, self.text), limits.longest)
-        names = _column(batch, self.id).to_pylist() if self.id else [None] * len(texts)
-        drops = [(_column(batch, path).to_pylist(), values) for path, values in self.drop]
+        names = _values(_column(batch, self.id)) if self.id else [None] * len(texts)
+        drops = [(_values(_column(batch, path)), values) for path, values in self.drop]
         for row, (name, text) in enumerate(zip(names, texts, strict=True)):
             reasons = (unwanted(column[row], values) for column, values in drops)
             dropped = next((reason for reason in reasons if reason is not None), None)
@@ -125,8 +125,26 @@ def _texts(column: pa.Array, longest: int) -> tuple[list[Any], set[int]]:
     too_long = set(pc.indices_nonzero(over).to_pylist())
     if too_long:
         column = pc.if_else(over, pa.scalar(None, column.type), column)
+    return _values(column), too_long
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """What the rows hold, as Python has it; in strings, bytes that are no UTF-8 become lone surrogates."""
     try:
-        return column.to_pylist(), too_long
-    except UnicodeDecodeError:  # bytes that are no UTF-8, which Parquet does not check
-        values = column.cast(pa.large_binary()).to_pylist()
-        return [None if v is None else v.decode(errors="surrogateescape") for v in values], too_long
+        return column.to_pylist()
+    except UnicodeDecodeError:  # Parquet does not check what it is told is text
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        if isinstance(scalar, pa.StructScalar):
+            return {name: _value(inner) for name, inner in scalar.items()}
+        if isinstance(scalar, pa.DictionaryScalar):
+            return _value(scalar.value)
+        if isinstance(scalar, pa.ListScalar):  # a map is a list of keys with values
+            inner = [_value(one) for one in scalar.values]
+            return [tuple(pair.values()) for pair in inner] if isinstance(scalar, pa.MapScalar) else inner
+        return scalar.as_buffer().to_pybytes().decode(errors="surrogateescape")

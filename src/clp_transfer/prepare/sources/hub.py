@@ -48,6 +48,7 @@ def hub_files(source: str, config: HubConfig, cache: Path) -> list[SourceFile]:
     """
     if not config.dataset:
         raise UserError(f"source {source!r} names no data set on the hub", "give hub.dataset as owner/name")
+    config = config.filled()
     endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     record = cache / "hub" / "listings" / f"{sha256_json([endpoint, asdict(config)])[:16]}.json"
     try:
