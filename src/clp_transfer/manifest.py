@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
 from clp_transfer.errors import UserError
 from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, sync_tree, write_json
+from clp_transfer.made_with import provenance
 
 NAME = "manifest.json"
 FINISHING = 600.0  # seconds that another process may take to bring a finished result to the disk
 MOST_CHANGES, SHOWN = 6, 60
 _HASHES: dict[tuple[int, ...], Future[str]] = {}
 _LOCK = Lock()
-PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "lm_eval", "numpy")
 
 
 @dataclass(frozen=True)
@@ -99,12 +95,12 @@ def _holds(folder: Path, plan: Plan) -> bool:
     return manifest is not None and manifest["key"] == plan.key
 
 
-def is_done(job: Any) -> bool:
-    """Whether there is nothing left to do for a stage's job: the output of its `plan()` is complete, and nothing in it
+def is_done(job: Any, plan: Plan) -> bool:
+    """Whether there is nothing left to do for a stage's job: the output of its plan is complete, and nothing in it
     failed that is tried again (`has_failed_tasks()`, where a job has that: an evaluation).
     """
     failed: Callable[[], bool] = getattr(job, "has_failed_tasks", lambda: False)
-    return is_complete(job.plan()) and not failed()
+    return is_complete(plan) and not failed()
 
 
 def digest(folder: Path, *patterns: str) -> str:
@@ -277,33 +273,3 @@ def _manifest(plan: Plan, started: float, temporary: str | None) -> dict[str, An
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "provenance": provenance(),
     }
-
-
-@cache
-def provenance() -> dict[str, Any]:
-    """Which code, packages and machine: git revision, versions, processor, Python."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "git": _git_revision(),
-        "packages": versions,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def _git_revision() -> str:
-    """The checkout's commit, with `+changes` where the tree differs from it; `unknown` outside git."""
-    if frozen := os.environ.get("CLP_TRANSFER_REVISION"):  # the copy that a cluster's jobs run is no checkout
-        return frozen
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")

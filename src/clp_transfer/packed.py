@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clp_transfer.errors import UserError
-from clp_transfer.files import read_json, write_json
+from clp_transfer.files import read_json, sha256_file, write_json
 
 END, BYTES, WORDS = 0, 1, 2
 TOTALS = ("tokens", "documents", "bytes", "words")
@@ -66,6 +66,11 @@ class PackedCorpus:
     def eos_id(self) -> int:
         """The id of the end-of-text token that closes every document."""
         return int(self.info["eos_id"])
+
+    def made_by(self, folder: Path) -> bool:
+        """Whether the tokenizer.json in a folder is the one that the pack was made with."""
+        file = folder / "tokenizer.json"
+        return file.is_file() and sha256_file(file) == self.info["tokenizer"]
 
     def iter_documents(self) -> Iterator[NDArray[Any]]:
         """The token ids of each document, without its end-of-text."""

@@ -18,7 +18,7 @@ from clp_transfer.cluster.submission import Submission, last
 from clp_transfer.config.folders import root
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
-from clp_transfer.manifest import provenance
+from clp_transfer.made_with import provenance
 from clp_transfer.pipeline.steps import expand
 
 log = logging.getLogger(__name__)

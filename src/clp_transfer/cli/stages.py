@@ -80,9 +80,10 @@ def report(config: Config) -> None:
 
 def _done(job: Any) -> bool:
     """Whether the job's result already stands; says so."""
-    done = is_done(job)
+    plan = job.plan()
+    done = is_done(job, plan)
     if done:
-        log.info("%s is complete and unchanged: nothing to do", job.plan().out)
+        log.info("%s is complete and unchanged: nothing to do", plan.out)
     return done
 
 

@@ -53,10 +53,8 @@ def transfer(
         ingredients,
         chosen,
         seed,
-        text=None if text is None else TargetText(Path(text), ingredients.target, ingredients.tokenizer_folder),
-        validation=None
-        if validation is None
-        else TargetText(Path(validation), ingredients.target, ingredients.tokenizer_folder),
+        text=TargetText.of(text, ingredients),
+        validation=TargetText.of(validation, ingredients),
         device=device,
     )
     give_back()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from torch import Tensor
 from clp_transfer.clp.vocabulary.keys import Key
 from clp_transfer.clp.vocabulary.vocabulary import Vocabulary
 from clp_transfer.errors import UserError
-from clp_transfer.files import sha256_file
 from clp_transfer.packed import BYTES, END, WORDS, PackedCorpus, count_words
+
+if TYPE_CHECKING:
+    from clp_transfer.clp.models import Ingredients
 
 PLAIN = (".txt", ".jsonl")
 # Plain text is tokenised anew each time, so no more of it is read than tells the frequencies well.
@@ -45,6 +48,11 @@ class TargetText:
     target: Vocabulary
     folder: Path | None = None
 
+    @classmethod
+    def of(cls, path: str | Path | None, ingredients: Ingredients) -> TargetText | None:
+        """The text for a transfer's target; None for none."""
+        return None if path is None else cls(Path(path), ingredients.target, ingredients.tokenizer_folder)
+
     @cached_property
     def _stream(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All ids end to end, and the index of the documents as in `packed`."""
@@ -65,8 +73,7 @@ class TargetText:
         its documents have to decode to as many bytes as they were made of. What closes them need not be the target's
         end-of-sequence: a chat model's closes a turn.
         """
-        file = None if self.folder is None else self.folder / "tokenizer.json"
-        if file is not None and file.is_file() and sha256_file(file) == pack.info["tokenizer"]:
+        if self.folder is not None and pack.made_by(self.folder):
             return None
         if pack.info["vocab_size"] > self.target.size:
             return f"it holds ids up to {pack.info['vocab_size'] - 1:,}, the target has {self.target.size:,}"

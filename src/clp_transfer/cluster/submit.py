@@ -34,7 +34,7 @@ def complete(planned: list[Planned]) -> set[str]:
     """The steps whose results stand. What needs an unfinished step is unfinished: its inputs will be others."""
     done: set[str] = set()
     for one in planned:
-        if done.issuperset(one.step.needs) and is_done(one.job):
+        if done.issuperset(one.step.needs) and is_done(one.job, one.job.plan()):
             done.add(one.step.name)
     return done
 

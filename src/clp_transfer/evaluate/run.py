@@ -19,7 +19,7 @@ from clp_transfer.evaluate.ranks import group
 from clp_transfer.evaluate.samples import continuations
 from clp_transfer.evaluate.score import Cutting, score
 from clp_transfer.evaluate.scores import Scores
-from clp_transfer.evaluate.texts import Text, from_files, from_pack, made_by
+from clp_transfer.evaluate.texts import Text, from_files, from_pack
 from clp_transfer.evaluate.tokens import Tokens, window_length
 from clp_transfer.evaluate.windows import strides
 from clp_transfer.files import read_json, sha256_json, write_json
@@ -133,8 +133,9 @@ def _has_text(job: EvaluateJob) -> bool:
 
 def _end(job: EvaluateJob, folder: Path, tokenizer: Any) -> int:
     """The token that closes a document: the pack's, where the pack is in the model's own tokens."""
-    if job.validation_pack is not None and made_by(job.validation_pack, folder):
-        return PackedCorpus(job.validation_pack).eos_id
+    pack = None if job.validation_pack is None else PackedCorpus(job.validation_pack)
+    if pack is not None and pack.made_by(folder):
+        return pack.eos_id
     return Tokens(tokenizer).end
 
 

@@ -48,7 +48,7 @@ def step0(job: Step0Job) -> None:
             details[OWN] = _measured(job, model, texts["own_pack"], OWN)
             write_json(partial, details)
         ingredients = Ingredients.open(job.source, job.helpers, job.tokenizer)
-        text = None if job.text is None else TargetText(job.text, ingredients.target, ingredients.tokenizer_folder)
+        text = TargetText.of(job.text, ingredients)
         for method in job.methods:
             if method.name not in details:
                 rows = compute_rows(ingredients, method, job.seed, text=text)

@@ -16,7 +16,6 @@ from transformers import AutoTokenizer
 
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.tokens import Tokens
-from clp_transfer.files import sha256_file
 from clp_transfer.packed import BYTES, WORDS, PackedCorpus, count_words
 from clp_transfer.prepare.documents import Document, valid
 from clp_transfer.prepare.job import CleanConfig, SourceConfig
@@ -140,11 +139,11 @@ def from_pack(
     ids, index = pack.head(max_bytes)
     documents = [ids[start : end - 1] for start, end in _spans(index)]
     sizes, words = np.array(index[:, BYTES]), np.array(index[:, WORDS])
-    if made_by(prefix, model):
+    if pack.made_by(model):
         closed = [ids[start:end].astype(np.int32) for start, end in _spans(index)]
         made = closed if stream else [tokens.wrapped(one) for one in documents]
         return Text(prefix.name, made, sizes, words, about={"pack": prefix.name, "ids": "the pack's own"})
-    if tokenizer is None or not made_by(prefix, tokenizer):
+    if tokenizer is None or not pack.made_by(tokenizer):
         raise UserError(
             f"{prefix} was packed with another tokenizer than the model's, and {tokenizer} is not the one either",
             "run prepare.py again, or name texts to measure on: texts={news: file.jsonl}",
@@ -165,9 +164,3 @@ def _spans(index: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Where each document begins and ends in the pack's tokens."""
     ends = [0, *map(int, index[:, 0])]
     return list(pairwise(ends))
-
-
-def made_by(prefix: Path, folder: Path) -> bool:
-    """Whether the tokenizer.json in a folder is the one that the pack was made with."""
-    file = folder / "tokenizer.json"
-    return file.is_file() and sha256_file(file) == PackedCorpus(prefix).info["tokenizer"]

@@ -55,10 +55,11 @@ def _run_steps(
             for step in [s for s in waiting if not failed and done.issuperset(s.needs)]:
                 waiting.remove(step)
                 job = job_of(step)
-                if is_done(job):
+                plan = job.plan()
+                if is_done(job, plan):
                     done.add(step.name)
                 else:
-                    ready.append((step, job.plan()))
+                    ready.append((step, plan))
             while ready and not failed and len(running) < max(1, workers):
                 step, plan = ready.pop(0)
                 command = command_of(step)

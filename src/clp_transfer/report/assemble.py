@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from clp_transfer.manifest import provenance
+from clp_transfer.made_with import provenance
 from clp_transfer.report.ablations import ablations
 from clp_transfer.report.comparability import cautions
 from clp_transfer.report.cost import cost

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from clp_transfer.card import write_card
 from clp_transfer.errors import UserError
 from clp_transfer.evaluate.load import load_model, load_tokenizer, use_threads
-from clp_transfer.files import sha256_file, write_json
+from clp_transfer.files import write_json
 from clp_transfer.manifest import Plan, writing
 from clp_transfer.packed import PackedCorpus
 from clp_transfer.train import architecture, attention, documents, engine, flops, speedups
@@ -98,7 +98,7 @@ def speed_up(model: Any, job: TrainJob) -> list[str]:
 
 def _load(job: TrainJob, corpus: PackedCorpus) -> Any:
     """The model to train, in float32 master weights; checks that it has a row for every token of the pack."""
-    if sha256_file(job.tokenizer / "tokenizer.json") != corpus.info["tokenizer"]:
+    if not corpus.made_by(job.tokenizer):
         raise UserError(
             f"{corpus.prefix} was not made with the tokenizer {job.tokenizer}",
             "choose pack= and tokenizer= that belong together (data.packs says which)",
