@@ -41,7 +41,7 @@ def build(job: TrainJob, accumulation: int, micro_batch: int, width: int | None 
         # accelerate keeps the precision of a process's first run; a second one may have another.
         AcceleratorState._reset_state(reset_partial_state=True)
     settings: dict[str, Any] = {
-        "mixed_precision": PRECISIONS[job.train.precision],
+        "mixed_precision": PRECISIONS[job.train.settled],
         "gradient_accumulation_steps": accumulation,
     }
     if job.deepspeed.stage is None:
@@ -159,7 +159,7 @@ def set_accumulation(accelerator: Any, wrapped: Any, accumulation: int, micro_ba
 
 def forward_precision(accelerator: Any, job: TrainJob) -> Any:
     """The context in which the unwrapped model computes as it does in training, for measuring it."""
-    half = HALF.get(job.train.precision)
+    half = HALF.get(job.train.settled)
     if job.deepspeed.stage is None:
         return accelerator.autocast()
     if job.deepspeed.stage == 0 and half:  # DeepSpeed's own autocast is in its wrapper's call
@@ -203,7 +203,7 @@ def deepspeed_config(job: TrainJob, accumulation: int, micro_batch: int, width: 
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
         # Spreads the copies to the CPU over the ranks; without offloading it changes nothing but the order.
         zero["round_robin_gradients"] = settings.stage in (1, 2)
-    half, autocast = HALF.get(job.train.precision), settings.stage == 0
+    half, autocast = HALF.get(job.train.settled), settings.stage == 0
     made: dict[str, Any] = {
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,

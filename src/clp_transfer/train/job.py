@@ -124,14 +124,15 @@ class WandbConfig:
 class TrainConfig:
     """How training runs on this machine.
 
-    `precision`: `fp32`, `bf16` (autocast over float32 weights), `bf16_pure` (bfloat16 weights), `fp16` (GPU only).
+    `precision`: `fp32`, `bf16` (autocast over float32 weights), `bf16_pure` (bfloat16 weights), `fp16` (GPU only);
+    null: bf16 where the machine has instructions for it, as GPUs and the newest CPUs have, else fp32.
     `attention`: `auto` is the fastest exact one that the family has. `compile`: each block by torch.compile.
     `recompute`: activations again in the backward pass, for memory. Checkpoints: every `checkpoint_minutes`, or every
     `checkpoint_tokens`; the last `keep` stay, and those at multiples of `permanent_tokens`. `on_bad_loss`: a loss that
     is not finite, or `spike` times its running mean, stops the run or is skipped (`stop`, `skip`).
     """
 
-    precision: str = "bf16"
+    precision: str | None = None
     attention: str = "auto"
     compile: bool = False
     recompute: bool = False
@@ -144,6 +145,13 @@ class TrainConfig:
     spike: float | None = None
     log_seconds: float = 5.0
     fused_loss: bool = True
+
+    @property
+    def settled(self) -> str:
+        """`precision` of a job whose null has become what the machine is good at (`precision.settled`)."""
+        if self.precision is None:
+            raise ValueError("train.precision is not settled yet")
+        return self.precision
 
 
 # What an option may be; refused where the config is read, so that nothing here asks again.

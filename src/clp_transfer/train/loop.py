@@ -103,7 +103,7 @@ class Loop:
                     mean = float(whole)
                     scaler = self.accelerator.scaler
                     # fp16's scaler, ours or DeepSpeed's own, finds its scale by overflowing and passes over such steps.
-                    known = None if norm is None or self.job.train.precision == "fp16" else float(norm)
+                    known = None if norm is None or self.job.train.settled == "fp16" else float(norm)
                     if self.bad_loss.check(mean, step + 1, known) == "skip":
                         self.optimizer.zero_grad()
                         if scaler is not None:

@@ -17,7 +17,7 @@ from clp_transfer.evaluate.load import load_model, load_tokenizer, use_threads
 from clp_transfer.files import write_json
 from clp_transfer.manifest import Plan, writing
 from clp_transfer.packed import PackedCorpus
-from clp_transfer.train import architecture, attention, documents, engine, flops, speedups
+from clp_transfer.train import architecture, attention, documents, engine, flops, precision, speedups
 from clp_transfer.train.batches import Batches
 from clp_transfer.train.curve import curve_table, draw_curve, validation_records
 from clp_transfer.train.job import RunFolder, TrainJob
@@ -32,7 +32,8 @@ def train(job: TrainJob) -> dict[str, Any]:
     """Train one model as the job says; returns its summary. Goes on from the last checkpoint where there is one."""
     use_threads(job.train.threads)
     rank, world_size = engine.world()
-    plan = job.plan()
+    plan = job.plan()  # names no precision that the machine chooses: a finished run counts on every machine
+    job = precision.settled(job)
     if rank > 0:
         # Rank 0 alone owns the folder: it locks it, completes it and renames it.
         return _train(job, plan, rank, world_size)
@@ -50,8 +51,9 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     applied = speed_up(model, job)
     width = model.get_input_embeddings().weight.shape[1]
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
-    agree({**plan.settings, **plan.inputs})
+    agree({**plan.settings, **plan.inputs, "precision": job.train.precision})
     if rank == 0:
+        precision.tell_of_change(job, plan.working / "config.json")
         write_json(plan.working / "config.json", json.loads(json.dumps(asdict(job), default=str)))
     if job.deepspeed.stage is None:
         module.to(accelerator.device)  # DeepSpeed does it itself, after it has halved the weights
@@ -71,7 +73,7 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
         "tokens_per_second": round(tokens / loop.training_seconds),
         "lr": loop.course.peak,
         "embedding_steps": batches.embedding_steps,
-        "precision": job.train.precision,
+        "precision": job.train.settled,
         "world_size": world_size,
         "zero_stage": job.deepspeed.stage,
         "fused_loss": loop.module.fused,
@@ -90,7 +92,7 @@ def speed_up(model: Any, job: TrainJob) -> list[str]:
     Raises UserError for what the family or the machine does not have.
     """
     masked = job.budget.document_mask
-    used = attention.prepare(model, job.train.attention, precision=job.train.precision, document_mask=masked)
+    used = attention.prepare(model, job.train.attention, precision=job.train.settled, document_mask=masked)
     if masked:
         documents.check(model)
     return [used, *speedups.apply(model, job.train)]

@@ -28,7 +28,7 @@ def apply(model: Any, train: TrainConfig) -> list[str]:
     torch's fused ones always. Call it after the attention is chosen and before the model is wrapped. Raises UserError
     for what the model or the machine cannot do.
     """
-    dtype = WEIGHTS[train.precision]
+    dtype = WEIGHTS[train.settled]
     done = []
     if fuse_activations(model):
         done.append("fused_activations")
@@ -37,7 +37,7 @@ def apply(model: Any, train: TrainConfig) -> list[str]:
         done.append("recompute")
     if dtype != torch.float32:
         to_dtype(model, dtype)
-        done.append(train.precision)
+        done.append(train.settled)
     if train.compile:
         compile_blocks(model)
         done.append("compile")
