@@ -8,26 +8,22 @@ skipped, a changed one runs again, and whatever was interrupted is never taken f
 from __future__ import annotations
 
 import fnmatch
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, Thread
 from typing import Any
 
 from clp_transfer.errors import UserError
-from clp_transfer.files import locked, publish, read_json, sha256_file, sha256_json, sync_tree, write_json
+from clp_transfer.files import locked, publish, read_json, sha256_json, sync_tree, write_json
+from clp_transfer.hashes import hash_files
 from clp_transfer.made_with import provenance
 
 NAME = "manifest.json"
 FINISHING = 600.0  # seconds that another process may take to bring a finished result to the disk
 MOST_CHANGES, SHOWN = 6, 60
-_HASHES: dict[tuple[int, ...], Future[str]] = {}
-_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -140,61 +136,6 @@ def _names(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in found if path.is_file()]
 
 
-class Ahead(Mapping[str, str]):
-    """Content hashes by name, computed in the background; whoever looks at one waits for them all."""
-
-    def __init__(self, jobs: Mapping[str, Callable[[], str]]) -> None:
-        self._jobs, self._found = dict(jobs), Future[dict[str, str]]()
-        Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._found.set_result({name: job() for name, job in self._jobs.items()})
-        except BaseException as error:  # raised where somebody looks
-            self._found.set_exception(error)
-
-    def __getitem__(self, name: str) -> str:
-        return self._found.result()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._jobs)
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-
-def hash_files(paths: Sequence[Path]) -> dict[Path, str]:
-    """SHA-256 of each file, computed once in a process for the same content on the disk, whatever its names."""
-    # One processor is left to whoever computes meanwhile.
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1)) as pool:
-        return dict(zip(paths, pool.map(_hash, paths), strict=True))
-
-
-def remember_hash(path: Path, sha256: str) -> None:
-    """Note the SHA-256 of a file that is finished, from who wrote it, so that it need not be read again for it."""
-    _HASHES[_identity(path)] = known = Future[str]()
-    known.set_result(sha256)
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    state = path.stat()
-    return (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
-
-
-def _hash(path: Path) -> str:
-    key = _identity(path)
-    with _LOCK:
-        mine = key not in _HASHES
-        found = _HASHES.setdefault(key, Future())
-    if mine:
-        try:
-            found.set_result(sha256_file(path))
-        except BaseException as error:
-            del _HASHES[key]
-            found.set_exception(error)
-    return found.result()
-
-
 def refuse_another(plan: Plan) -> None:
     """Raise UserError where another plan's result, or the beginning of it, stands where this one's would."""
     for folder, name in ((plan.out, NAME), (plan.working, "plan.json")):
@@ -235,7 +176,12 @@ def writing(plan: Plan, temporary: str | None = None, *, afresh: bool = False) -
         if not afresh:  # nobody goes on from it, and its inputs may still be being hashed
             write_json(marker, {"key": plan.key, "settings": plan.settings, "inputs": dict(plan.inputs)})
         started = time.time()
-        yield working
+        try:
+            yield working
+        except BaseException:
+            if afresh:
+                shutil.rmtree(working, ignore_errors=True)
+            raise
         write_json(working / NAME, _manifest(plan, started, temporary))
         _finish(plan)
 

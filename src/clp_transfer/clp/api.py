@@ -45,20 +45,36 @@ def transfer(
     `options` are those of `MethodConfig`, e.g. `top_k=5`. `revision` is the source's on the hub. Raises UserError for
     everything that the caller can mend.
     """
-    device = _device(device)
+    device = chosen_device(device)
     chosen = method_config(method, options)
     where: dict[str, Any] = {"trust_remote_code": trust_remote_code, "cache": cache}
     ingredients = Ingredients.open(source, helper, tokenizer, revision=revision, **where)
+    return transfer_opened(
+        ingredients, chosen, text=text, validation=validation, seed=seed, language=language, device=device
+    )
+
+
+def transfer_opened(
+    ingredients: Ingredients,
+    method: MethodConfig,
+    *,
+    text: str | Path | None,
+    validation: str | Path | None,
+    seed: int,
+    language: str,
+    device: str,
+) -> TransferResult:
+    """`transfer` of models that are open already, by a method whose options are known to be right."""
     rows = compute_rows(
         ingredients,
-        chosen,
+        method,
         seed,
         text=TargetText.of(text, ingredients),
         validation=TargetText.of(validation, ingredients),
         device=device,
     )
     give_back()
-    return TransferResult(ingredients, chosen, rows, seed, language)
+    return TransferResult(ingredients, method, rows, seed, language)
 
 
 def method_config(method: str | MethodConfig, options: dict[str, Any]) -> MethodConfig:
@@ -86,7 +102,7 @@ def _kinds(hint: Any) -> tuple[type, ...]:
     return (*kinds, int) if float in kinds else kinds
 
 
-def _device(name: str) -> str:
+def chosen_device(name: str) -> str:
     """The device to compute on; raises UserError for one that this machine or this torch does not have."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clp_transfer.files import sha256_file, sha256_json
-from clp_transfer.manifest import Ahead, Plan, promised_digest
+from clp_transfer.hashes import Ahead
+from clp_transfer.manifest import Plan, promised_digest
 
 AUTO, CALIBRATE = "auto", "calibrate"
 OWN_TOKENIZER = "own"  # the source is kept with its own tokenizer

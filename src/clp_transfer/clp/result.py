@@ -20,6 +20,7 @@ from clp_transfer.card import read_licence, write_card
 from clp_transfer.clp.checkpoint.configs import write_configs
 from clp_transfer.clp.checkpoint.rewrite import write
 from clp_transfer.clp.checkpoint.tokenizer import same_tokenizer
+from clp_transfer.clp.checkpoint.untouched import Untouched
 from clp_transfer.clp.checkpoint.verify import verify
 from clp_transfer.clp.checkpoint.weights import listing
 from clp_transfer.clp.job import AUTO, LINKS, MethodConfig
@@ -105,14 +106,21 @@ class TransferResult:
                 shutil.rmtree(aside, ignore_errors=True)
         return out
 
-    def write(self, folder: Path, *, pad_to_multiple_of: int | None = None, links: str = "never") -> dict[str, Any]:
-        """Write and verify all files into an existing folder; returns the report."""
+    def write(
+        self,
+        folder: Path,
+        *,
+        pad_to_multiple_of: int | None = None,
+        links: str = "never",
+        untouched: Untouched | None = None,
+    ) -> dict[str, Any]:
+        """Write and verify all files into an existing folder; returns the report. `untouched`: see `rewrite.write`."""
         source, overlap = self.ingredients.source, self.ingredients.overlap
         replaced = self._replaced(pad_to_multiple_of)
         # The one waits for the disk, the other for the processor.
         with ThreadPoolExecutor(2) as pool:
             told, hashed = pool.submit(lambda: self.provenance), pool.submit(self._hashes)
-            moved = write(source.weights, source.layout, replaced, folder, links)
+            moved = write(source.weights, source.layout, replaced, folder, links, untouched)
             rows = len(replaced.get(source.layout.input, self.input))
             kept = overlap.identical and not replaced and self._same_tokenizer()
             write_configs(

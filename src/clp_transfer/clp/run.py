@@ -7,12 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clp_transfer.clp.api import transfer as transfer_models
+from clp_transfer.clp.api import chosen_device, method_config, transfer_opened
+from clp_transfer.clp.checkpoint.untouched import Untouched
 from clp_transfer.clp.job import TransferJob
 from clp_transfer.clp.methods import SCRATCH
+from clp_transfer.clp.models import Ingredients
 from clp_transfer.clp.provenance import explain, read_provenance
 from clp_transfer.clp.result import check_out, readable_errors
 from clp_transfer.clp.scratch import write_scratch
+from clp_transfer.clp.text import TargetText
+from clp_transfer.clp.transfer import check_needs
 from clp_transfer.manifest import is_complete, writing
 
 log = logging.getLogger(__name__)
@@ -33,24 +37,27 @@ def transfer(job: TransferJob) -> dict[str, Any]:
     helpers = ", ".join(str(helper) for helper in job.helpers) or "none"
     log.info("%s: source %s, helper %s", job.method.name, job.source, helpers)
     with readable_errors(job.out), writing(plan, afresh=True) as working:
-        if job.method.name == SCRATCH:
-            report = write_scratch(job, working)
-        else:
-            result = transfer_models(
-                job.source,
-                job.helpers,
-                job.method,
-                tokenizer=job.tokenizer,
-                text=job.text,
-                validation=job.validation,
-                seed=job.seed,
-                language=job.language,
-                device=job.device,
-                **job.where,
-            )
-            report = result.write(working, pad_to_multiple_of=job.pad_to_multiple_of, links=job.links)
+        report = (write_scratch if job.method.name == SCRATCH else _write)(job, working)
     log.info("%s: %s %.1f s, %s", job.method.name, _overlap_line(report), time.time() - started, job.out)
     return report
+
+
+def _write(job: TransferJob, working: Path) -> dict[str, Any]:
+    """Make the model in a folder; the source's files without a table are copied while the tables are being made."""
+    device, method = chosen_device(job.device), method_config(job.method, {})
+    ingredients = Ingredients.open(job.source, job.helpers, job.tokenizer, **job.where)
+    check_needs(ingredients, method, TargetText.of(job.text, ingredients))
+    with Untouched(ingredients.source.weights, ingredients.source.layout, working, job.links) as untouched:
+        result = transfer_opened(
+            ingredients,
+            method,
+            text=job.text,
+            validation=job.validation,
+            seed=job.seed,
+            language=job.language,
+            device=device,
+        )
+        return result.write(working, pad_to_multiple_of=job.pad_to_multiple_of, links=job.links, untouched=untouched)
 
 
 def explain_text(job: TransferJob, text: str) -> str:

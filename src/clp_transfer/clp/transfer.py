@@ -22,6 +22,7 @@ from clp_transfer.clp.text import TargetText
 from clp_transfer.errors import UserError
 
 log = logging.getLogger(__name__)
+ROWS = 1024  # that are converted at once: less than new memory for all of them would cost
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,9 @@ def _assemble(ingredients: Ingredients, problem: Problem, dtype: torch.dtype, ma
     others = sorted(overlap.shared.keys() - set(known))
     ids = torch.tensor([overlap.shared[index] for index in others], dtype=torch.long)
     finished[torch.tensor(others, dtype=torch.long)] = problem.table.rows(ids).to(dtype)
-    finished[torch.tensor(overlap.missing, dtype=torch.long)] = made.to(dtype)
+    blocks = (each.split(ROWS) for each in (torch.tensor(overlap.missing, dtype=torch.long), made))
+    for places, rows in zip(*blocks, strict=True):
+        finished[places] = rows.to(dtype)
     if overlap.gaps:
         filled = torch.tensor([*overlap.shared, *overlap.missing], dtype=torch.long)
         finished[torch.tensor(overlap.gaps, dtype=torch.long)] = mean_row(finished[filled])

@@ -9,8 +9,9 @@ from typing import Any
 from clp_transfer.clp.job import MethodConfig
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json, sha256_file, sha256_json
+from clp_transfer.hashes import hash_files
 from clp_transfer.hub import resolved
-from clp_transfer.manifest import Plan, digest, hash_files
+from clp_transfer.manifest import Plan, digest
 
 WINDOWS = ("rolling", "strided", "stream")
 PRECISIONS = ("fp32", "bf16", "fp16")

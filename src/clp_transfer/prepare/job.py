@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clp_transfer.manifest import Plan, digest, hash_files
+from clp_transfer.hashes import hash_files
+from clp_transfer.manifest import Plan, digest
 
 if TYPE_CHECKING:
     from clp_transfer.prepare.sources import SourceFile

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clp_transfer.clp.methods import neighbours
-from clp_transfer.clp.methods.neighbours import Index, unit
+from clp_transfer.clp.methods.neighbours import GROUP, Index, largest, unit
 from clp_transfer.clp.methods.weighting import sparsemax
 
 
@@ -50,6 +50,33 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, reduce
     whole = Index(table, reduced).nearest(vectors, 3)[1]
     monkeypatch.setattr(neighbours, "BLOCK", 500)
     assert torch.equal(whole, Index(table, reduced).nearest(vectors, 3)[1])
+
+
+@pytest.mark.parametrize("columns", [1, 7, GROUP, 5 * GROUP, 20 * GROUP, 20 * GROUP + 1, 33 * GROUP - 1])
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_largest_of_a_row_are_those_of_a_full_sort(columns: int, k: int, absolute: bool) -> None:
+    values = torch.randn(40, columns, generator=torch.Generator().manual_seed(columns))
+    values[:10] -= 5  # the largest by absolute value are negative
+    k = min(k, columns)
+    found = values.gather(1, largest(values, k, absolute))
+    wanted = (values.abs() if absolute else values).sort(dim=1, descending=True).values[:, :k]
+    assert torch.equal(found.abs() if absolute else found, wanted)
+
+
+def test_equal_values_are_found_once_each() -> None:
+    places = largest(torch.ones(3, 10 * GROUP), 6, absolute=True)
+    assert all(len(set(row)) == 6 for row in places.tolist())
+
+
+def test_what_was_found_outlives_the_next_search() -> None:
+    """All searches of an index compute in the same memory."""
+    table, vectors = torch.randn(700, 8), torch.randn(2, 30, 8)
+    index = Index(table)
+    kept = index.nearest(vectors[0], 3)
+    first = [each.clone() for each in kept]
+    index.nearest(vectors[1], 3, absolute=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
 
 
 def test_no_vectors_and_more_neighbours_than_rows() -> None:

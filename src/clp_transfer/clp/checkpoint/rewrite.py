@@ -13,24 +13,31 @@ from clp_transfer.bulk import Writer
 from clp_transfer.clp.checkpoint.entry import Entry, lay_out, make_header
 from clp_transfer.clp.checkpoint.layout import Layout
 from clp_transfer.clp.checkpoint.ranges import check_space, explained, place, reading
+from clp_transfer.clp.checkpoint.untouched import Untouched
 from clp_transfer.clp.checkpoint.weights import INDEX, SAFETENSORS, Weights, as_bytes, torch_dtype
 from clp_transfer.clp.job import LINKS
 from clp_transfer.errors import UserError
 from clp_transfer.files import write_json
-from clp_transfer.manifest import remember_hash
+from clp_transfer.hashes import remember_hash
 
 BLOCK = 4 << 20  # bytes of a new table that are converted at once
 
 
 def write(
-    source: Weights, layout: Layout, replaced: dict[str, Tensor], out: Path, links: str = "never"
+    source: Weights,
+    layout: Layout,
+    replaced: dict[str, Tensor],
+    out: Path,
+    links: str = "never",
+    untouched: Untouched | None = None,
 ) -> dict[str, int]:
     """Write the source's tensors to a folder as safetensors, with `replaced` in place of those of the same names.
 
     A replaced tensor ([rows, …], any float dtype, any device) is stored in the source's dtype. A tied copy of a
     replaced input table is dropped. With nothing to replace, safetensors files stay byte for byte what they are.
     `links`: whether untouched files may be hard links to the source's (`auto`, see `ranges.place`) or not (`never`);
-    a file system that clones does so in either case. Returns the bytes that were cloned, linked, copied (whole
+    a file system that clones does so in either case. `untouched`: the source's files without a table, if they are being
+    placed already. Returns the bytes that were cloned, linked, copied (whole
     files) and rewritten. Raises UserError for a full disk and for rows that the stored dtype cannot hold, ValueError
     for tables that do not fit the layout.
     """
@@ -44,8 +51,13 @@ def write(
     weight_map: dict[str, Entry] = {}
     files = _plan(source, dropped)
     with explained(out):
-        check_space(out, sum(e.nbytes for file, e in _written(source, files, replaced, links)))
+        rest = {file: kept for file, kept in files.items() if untouched is None or file not in untouched.files}
+        check_space(out, sum(e.nbytes for file, e in _written(source, rest, replaced, links)))
+        early = untouched or Untouched(source, layout, out, links)
+    with explained(out), early:
         for file, (name, entries) in files.items():
+            if file in early.files:
+                continue
             made = {e.name: resized(e, replaced) for e in entries}
             if source.pickled or set(source.contents[file].entries) != made.keys() or made.keys() & replaced.keys():
                 metadata = {"format": "pt"} | source.contents[file].metadata
@@ -54,6 +66,9 @@ def write(
             else:
                 counts[place(source.folder / file, out / name, links)] += (out / name).stat().st_size
             weight_map |= {e.name: replace(e, file=out / name) for e in made.values()}
+        for file, (how, size) in early.sizes().items():
+            counts[how] += size
+            weight_map |= {e.name: replace(e, file=out / file) for e in files[file][1]}
         _write_index(source, weight_map, out, changed=bool(replaced) or source.pickled)
     source.close()
     return counts

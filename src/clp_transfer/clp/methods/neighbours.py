@@ -10,8 +10,10 @@ from torch.nn.functional import normalize
 
 from clp_transfer.clp.precision import fast_bfloat16_processor
 
-# Elements of a block of cosines: 64 MB in float32.
-BLOCK = 2**24
+# Elements of a block of cosines: 32 MB in float32.
+BLOCK = 2**23
+# Columns whose largest product is looked for as one.
+GROUP = 64
 # A 16-bit score is at most this far, in relative terms, above the sum that it rounds.
 ROUNDING = 1.01 * 2.0**-9
 # Below this many multiplications the first, rough pass costs more than it saves.
@@ -49,6 +51,7 @@ class Index:
         self.table = table
         self.reduced = (table.device.type == "cpu" and fast_bfloat16_processor()) if reduced is None else reduced
         self.always = reduced is True
+        self._rooms: dict[torch.dtype, Tensor] = {}
         if self.reduced:
             self.rough = table.bfloat16()
             self.longest = table.norm(dim=1).amax() if len(table) else table.new_zeros(())
@@ -70,14 +73,21 @@ class Index:
         products, positions = zip(*found, strict=True)
         return torch.cat(products), torch.cat(positions)
 
+    def _products(self, block: Tensor, table: Tensor) -> Tensor:
+        """block @ table.T in memory of the index's own: new memory for each block costs half as much as the product."""
+        room, rows = self._rooms.get(table.dtype), len(block)
+        if room is None or len(room) < rows:
+            room = self._rooms[table.dtype] = table.new_empty(rows, len(table))
+        return torch.mm(block, table.T, out=room[:rows])
+
     def _direct(self, block: Tensor, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
-        products = block @ self.table.T
-        positions = (products.abs() if absolute else products).topk(k, dim=1).indices
+        products = self._products(block, self.table)
+        positions = largest(products, k, absolute)
         return products.gather(1, positions), positions
 
     def _reduced(self, block: Tensor, k: int, candidates: int, absolute: bool) -> tuple[Tensor, Tensor]:
         rough = block.bfloat16()
-        scores = rough @ self.rough.T
+        scores = self._products(rough, self.rough)
         best, where = (scores.abs_() if absolute else scores).topk(candidates, dim=1)
         products = _paired(block, self.table, where)
         sizes, order = (products.abs() if absolute else products).topk(k, dim=1)
@@ -90,6 +100,28 @@ class Index:
         if len(again):
             products[again], positions[again] = self._direct(block[again], k, absolute)
         return products, positions
+
+
+def largest(values: Tensor, k: int, absolute: bool) -> Tensor:
+    """The positions of the k largest values of each row [m, n] (by absolute value if `absolute`): int64 [m, k].
+
+    They lie in the k groups of columns with the largest maxima, so only these groups are sorted.
+    """
+    groups = values.shape[1] // GROUP
+    if groups <= k:
+        return (values.abs() if absolute else values).topk(k, dim=1).indices
+    # A group is every groups-th column: maxima over rows of memory are what processors are fast at.
+    grouped = values[:, : groups * GROUP].unflatten(1, (GROUP, groups))
+    tops = grouped.amax(dim=1)
+    if absolute:
+        tops = torch.maximum(tops, -grouped.amin(dim=1))
+    within = torch.arange(GROUP, device=values.device) * groups
+    columns = (tops.topk(k, dim=1).indices[:, :, None] + within).flatten(1)
+    rest = torch.arange(groups * GROUP, values.shape[1], device=values.device)
+    columns = torch.cat([columns, rest.expand(len(values), -1)], dim=1)
+    found = values.gather(1, columns)
+    best = (found.abs_() if absolute else found).topk(k, dim=1).indices
+    return columns.gather(1, best)
 
 
 def _paired(vectors: Tensor, table: Tensor, positions: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from clp_transfer.clp.methods.neighbours import Index
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.clp.methods.weighting import combine, listed
 
-# Elements of the chosen atoms of a batch of tokens, and of its products: 32 MB in float32, each. With a quarter of that
-# it takes more than twice as long.
-BATCH = 2**23
+# Elements of the chosen atoms of a batch of tokens, and of its products: 16 MB in float32, each; half of it is slower.
+BATCH = 2**22
 FITTED = 64  # tokens whose coefficients are computed at once, in float64
 # A token is done when its residual is this small, an atom is dependent when so little of it is new, as shares.
 ENOUGH = 1e-5

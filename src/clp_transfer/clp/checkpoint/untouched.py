@@ -1,0 +1,63 @@
+"""Files of the source that hold no table: placed in the target while its tables are still being made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from clp_transfer.clp.checkpoint.layout import Layout
+from clp_transfer.clp.checkpoint.ranges import check_space, place
+from clp_transfer.clp.checkpoint.weights import Weights
+from clp_transfer.hashes import hashed_on_the_way
+
+
+class Untouched:
+    """Places them one by one in a thread of its own, from the moment it is made; `sizes` waits for the last.
+
+    They do not depend on the method: whatever becomes of the tables, these files stay byte for byte what they are.
+    `links` as for `ranges.place`. As a context manager it stops after the file at hand where the block fails.
+    """
+
+    def __init__(self, source: Weights, layout: Layout, out: Path, links: str) -> None:
+        self.files = [] if source.pickled else _without_tables(source, layout)
+        if links == "never":
+            check_space(out, sum((source.folder / file).stat().st_size for file in self.files))
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(1)
+        self._placed = self._pool.submit(self._place, [source.folder / file for file in self.files], out, links)
+
+    def sizes(self) -> dict[str, tuple[str, int]]:
+        """How each file was placed (`cloned`, `linked`, `copied`) and its bytes; raises what placing it raised."""
+        return self._placed.result()
+
+    def __enter__(self) -> Untouched:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stopped = kind is not None
+        self._pool.shutdown()
+
+    def _place(self, paths: Sequence[Path], out: Path, links: str) -> dict[str, tuple[str, int]]:
+        found = {}
+        with ExitStack() as stack:
+            # All at once, so that who hashes the source meanwhile reads none of what is read here.
+            tells = {path: stack.enter_context(hashed_on_the_way(path)) for path in paths if links == "never"}
+            for path in reversed(paths):  # the other way round than who hashes
+                if self._stopped:
+                    break
+                to = out / path.name
+                found[path.name] = (place(path, to, links, tells.get(path)), to.stat().st_size)
+        return found
+
+
+def _without_tables(source: Weights, layout: Layout) -> list[str]:
+    """The files that stay as they are. In one of them no tensor is a table, or hidden by another file's of its name."""
+    tables = {layout.input, layout.head, layout.head_bias, layout.tied_copy}
+    return [
+        file
+        for file, contents in source.contents.items()
+        if not tables & contents.entries.keys()
+        and all(source.entries[name] == entry for name, entry in contents.entries.items())
+    ]
