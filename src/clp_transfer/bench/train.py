@@ -25,6 +25,7 @@ from clp_transfer.train.job import (
     ValidationConfig,
     WandbConfig,
 )
+from clp_transfer.train.precision import machine_precision
 
 PEER = "transformers Trainer"
 SPEED_BAR, MEMORY_BAR = 1.3, 1.25
@@ -46,7 +47,7 @@ class Size:
 
     def __str__(self) -> str:
         shape = f"Llama d{self.width}x{self.layers}, vocabulary {self.vocabulary:,}"
-        return f"{shape}, batch {self.batch}x{self.length}, bf16 autocast, {self.steps - self.warm_up} steps"
+        return f"{shape}, batch {self.batch}x{self.length}, {machine_precision()}, {self.steps - self.warm_up} steps"
 
 
 QUICK = Size(width=32, layers=1, heads=2, vocabulary=300, batch=2, length=16, steps=4, warm_up=1, repeats=1)
@@ -163,7 +164,7 @@ def job(root: Path, size: Size) -> TrainJob:
         ),
         optim=OptimConfig(lr=1e-3),
         validation=ValidationConfig(points=1, max_bytes=None, batch_size=1),
-        train=TrainConfig(precision="bf16", checkpoint_minutes=60),
+        train=TrainConfig(precision=machine_precision(), checkpoint_minutes=60),
         deepspeed=DeepSpeedConfig(),
         wandb=WandbConfig(mode="disabled"),
         seed=1,
@@ -193,7 +194,7 @@ def theirs(root: str, size: dict[str, int]) -> dict[str, float]:
         weight_decay=0.1,
         lr_scheduler_type="cosine",
         optim="adamw_torch_fused",
-        bf16=True,
+        bf16=machine_precision() == "bf16",
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         report_to="none",
