@@ -87,24 +87,30 @@ def test_nothing_is_placed_of_a_pickled_model(make_family, tmp_path: Path) -> No
         assert early.sizes() == {} and not list(tmp_path.iterdir())
 
 
-def test_a_failure_stops_it_after_the_file_at_hand(sharded, tmp_path: Path, monkeypatch) -> None:
+def test_a_failure_stops_it_within_the_file_at_hand(sharded, tmp_path: Path, monkeypatch) -> None:
     weights, layout, plain = sharded
-    assert len(plain) > 1
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, asked = threading.Event(), threading.Event(), []
     real = untouched.place
 
     def slow(*arguments: Any) -> str:
-        begun.set()
-        assert go_on.wait(10)
-        return real(*arguments)
+        *others, stopped = arguments
+
+        def question() -> bool:  # before each part of a file
+            asked.append(1)
+            begun.set()
+            assert go_on.wait(10)
+            return bool(stopped())
+
+        return real(*others, question)
 
     monkeypatch.setattr(untouched, "place", slow)
+    monkeypatch.setattr(ranges, "PART", 1000)
     early = Untouched(weights, layout, tmp_path, "never")
     assert begun.wait(10)
     threading.Timer(0.2, go_on.set).start()
     with pytest.raises(RuntimeError), early:
         raise RuntimeError("the method failed")
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(asked) == 1
     # Nobody waits for the hashes of what was not copied.
     assert len(hashes.hash_files([weights.folder / name for name in plain])) == len(plain)
 

@@ -13,19 +13,30 @@ from clp_transfer.bulk import Reader, Writer
 from clp_transfer.errors import UserError
 from clp_transfer.hashes import hashed_on_the_way, remember_hash
 
+PART = 256 << 20  # bytes between two questions whether to go on
 FICLONE = 0x40049409  # Linux: make a file share another one's blocks until either is written to
 # What a file system says that cannot do it, or not between these two files.
 CANNOT = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EMLINK}
 CANNOT |= {errno.EACCES, errno.ETXTBSY, errno.EBADF}
 
 
-def place(source: Path, out: Path, links: str, tell: Callable[[str], None] | None = None) -> str:
+class Stopped(Exception):
+    """Copying a file was stopped before its end."""
+
+
+def place(
+    source: Path,
+    out: Path,
+    links: str,
+    tell: Callable[[str], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> str:
     """Make `out` a file of the same bytes as `source`: cloned, hard-linked or copied; says which.
 
     A clone (reflink) shares the blocks until either file is written to, and is always safe. A hard link is the same
     file under a second name: whoever writes into one in place changes the other, so it is made only for
     `links="auto"`, never for `links="never"`. `tell` is told the SHA-256 of what was copied; None: see
-    `hashes.hashed_on_the_way`.
+    `hashes.hashed_on_the_way`. Raises Stopped once `stopped` says so.
     """
     source = source.resolve()  # a hub cache holds symbolic links
     out.unlink(missing_ok=True)  # what an interrupted run left may be a hard link to the source: never write into it
@@ -41,7 +52,10 @@ def place(source: Path, out: Path, links: str, tell: Callable[[str], None] | Non
             return "linked"
     with nullcontext(tell) if tell else hashed_on_the_way(source) as told:
         with reading(source) as reader, Writer(out, reader.size) as writer:
-            writer.copy(reader, 0, reader.size)
+            for start in range(0, reader.size, PART):
+                if stopped():
+                    raise Stopped
+                writer.copy(reader, start, min(PART, reader.size - start))
         told(writer.sha256)
     remember_hash(out, writer.sha256)
     return "copied"

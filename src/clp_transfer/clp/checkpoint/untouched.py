@@ -17,7 +17,7 @@ class Untouched:
     """Places them one by one in a thread of its own, from the moment it is made; `sizes` waits for the last.
 
     They do not depend on the method: whatever becomes of the tables, these files stay byte for byte what they are.
-    `links` as for `ranges.place`. As a context manager it stops after the file at hand where the block fails.
+    `links` as for `ranges.place`. As a context manager it stops where the block fails.
     """
 
     def __init__(self, source: Weights, layout: Layout, out: Path, links: str) -> None:
@@ -45,10 +45,9 @@ class Untouched:
             # All at once, so that who hashes the source meanwhile reads none of what is read here.
             tells = {path: stack.enter_context(hashed_on_the_way(path)) for path in paths if links == "never"}
             for path in reversed(paths):  # the other way round than who hashes
-                if self._stopped:
-                    break
                 to = out / path.name
-                found[path.name] = (place(path, to, links, tells.get(path)), to.stat().st_size)
+                how = place(path, to, links, tells.get(path), lambda: self._stopped)
+                found[path.name] = (how, to.stat().st_size)
         return found
 
 
