@@ -178,11 +178,11 @@ def writing(plan: Plan, temporary: str | None = None, *, afresh: bool = False) -
         started = time.time()
         try:
             yield working
+            write_json(working / NAME, _manifest(plan, started, temporary))
         except BaseException:
             if afresh:
                 shutil.rmtree(working, ignore_errors=True)
             raise
-        write_json(working / NAME, _manifest(plan, started, temporary))
         _finish(plan)
 
 

@@ -96,14 +96,14 @@ class Outputs:
         return folder
 
     def arm(self, name: str, points: list[tuple[int, float]], **parts: Any) -> None:
-        """A run called `<method>-seed<n>[,variant]`. Parts: settings, tasks, samples, texts, final, evaluated."""
+        """A run called `<method>-seed<n>[,variant]`. Parts: settings, summary, tasks, samples, texts, final, evaluated."""
         plain = name.partition(",")[0]
         method = plain.rpartition("-seed")[0]
         records = [record(tokens, bits) for tokens, bits in points]
         per_token = parts.get("flops_per_token", 10.0)
         summary = {
             "name": name, "parameters": 1000, "tokens": points[-1][0], "flops": per_token * points[-1][0],
-            "flops_per_token": per_token, "seconds": 60.0, "lr": 0.002,
+            "flops_per_token": per_token, "seconds": 60.0, "lr": 0.002, **parts.get("summary", {}),
         }  # fmt: skip
         inputs = {"train": f"train {self.tokenizer}", "validation": f"{self.text} {self.tokenizer}"}
         lines = "".join(json.dumps(line) + "\n" for line in records)

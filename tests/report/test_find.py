@@ -172,6 +172,14 @@ def test_another_way_of_measuring_is_stated(outputs, tmp_path) -> None:
     assert "window 128; b/ridge: window 64" in " ".join(merged(tmp_path, "a", "b")["cautions"])
 
 
+def test_another_precision_of_training_is_stated(outputs, tmp_path) -> None:
+    outputs("a").arm("ridge-seed1", RIDGE, summary={"precision": "bf16"})
+    outputs("same").arm("fvt-seed1", RIDGE, summary={"precision": "bf16"})
+    outputs("other").arm("mean-seed1", RIDGE, summary={"precision": "fp32"})
+    assert "precision" not in " ".join(merged(tmp_path, "a", "same")["cautions"])
+    assert "precisions (bf16: ridge; fp32: mean)" in " ".join(merged(tmp_path, "a", "other")["cautions"])
+
+
 def test_kept_numbers_compare_with_new_runs(two, tmp_path) -> None:
     report(find([tmp_path / "outputs/a"], tmp_path / "comparison"))
     kept = tmp_path / "results" / "old"

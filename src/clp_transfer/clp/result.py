@@ -117,8 +117,8 @@ class TransferResult:
         """Write and verify all files into an existing folder; returns the report. `untouched`: see `rewrite.write`."""
         source, overlap = self.ingredients.source, self.ingredients.overlap
         replaced = self._replaced(pad_to_multiple_of)
-        # The one waits for the disk, the other for the processor.
-        with ThreadPoolExecutor(2) as pool:
+        pool = ThreadPoolExecutor(2)  # the one waits for the disk, the other for the processor
+        try:
             told, hashed = pool.submit(lambda: self.provenance), pool.submit(self._hashes)
             moved = write(source.weights, source.layout, replaced, folder, links, untouched)
             rows = len(replaced.get(source.layout.input, self.input))
@@ -127,6 +127,8 @@ class TransferResult:
                 source.folder, self.ingredients.tokenizer_folder, self.tokenizer, rows, folder, identical=kept
             )
             told.result()
+        finally:  # what failed is told at once, not when all of the source has been hashed
+            pool.shutdown(wait=False, cancel_futures=True)
         known = None if kept else self.tokenizer  # write_configs has compared it with what it wrote
         verify(folder, source.weights, source.layout, replaced, source.trust_remote_code, known)
         write_provenance(self.provenance, folder)

@@ -16,8 +16,8 @@ WAYS = ("policy", "windows", "window", "stride", "bos", "precision")
 
 def cautions(arms: Sequence[Arm]) -> list[str]:
     """One sentence for each thing that differs between arms and that a reader of the tables must know."""
-    found = [_budgets(arms), *_texts(arms), _training_texts(arms), _ways(arms), _borrowed(arms), *_references(arms)]
-    return [text for text in found if text]
+    found = [_budgets(arms), *_texts(arms), _training_texts(arms), _ways(arms), _precisions(arms), _borrowed(arms)]
+    return [text for text in [*found, *_references(arms)] if text]
 
 
 def _names(names: Sequence[str], arms: Sequence[Arm]) -> str:
@@ -51,6 +51,14 @@ def _budgets(arms: Sequence[Arm]) -> str:
         return ""
     told = "; ".join(f"{count(tokens)} tokens: {_names(names, arms)}" for tokens, names in groups.items())
     return f"Unequal budgets ({told}): final values compare only within one budget, crossings at equal tokens still do."
+
+
+def _precisions(arms: Sequence[Arm]) -> str:
+    groups = _groups(arms, lambda arm: arm.summary.get("precision"))
+    if len(groups) < 2:
+        return ""
+    told = "; ".join(f"{precision}: {_names(names, arms)}" for precision, names in groups.items())
+    return f"Trained in other precisions ({told}): small differences may be theirs; set train.precision to compare."
 
 
 def _texts(arms: Sequence[Arm]) -> list[str]:

@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from clp_transfer.clp.precision import fast_bfloat16_processor
+from clp_transfer.files import read_json
+from clp_transfer.manifest import Plan
 from clp_transfer.train.job import TrainJob
 
 log = logging.getLogger(__name__)
+HALF = ("bf16", "bf16_pure")
 
 
-def settled(job: TrainJob) -> TrainJob:
-    """The job with a precision: its own, else `machine_precision()`.
+def settled(job: TrainJob, plan: Plan) -> TrainJob:
+    """The job with a precision: its own, else that in which its interrupted run began, else `machine_precision()`.
 
-    Warns of bfloat16 on a CPU that has no instructions for it: torch then multiplies number by number, about fifty
-    times slower than in float32.
+    So a run has one precision from its first step to its last, wherever it goes on. Warns of bfloat16 on a machine
+    that has no instructions for it: a CPU then multiplies number by number, about fifty times slower than in float32.
     """
-    own = job.train.precision
-    if own in ("bf16", "bf16_pure") and not _multiplies_bfloat16():
+    chosen = job.train.precision or _begun_in(plan) or machine_precision()
+    if chosen in HALF and not _multiplies_bfloat16():
+        why = "was set" if job.train.precision else "is what the run began in, on another machine"
         log.warning(
-            "train.precision=%s: this processor has no bfloat16 instructions, and training will be some fifty times "
-            "slower than with fp32; leave train.precision out to have it chosen",
-            own,
+            "train.precision=%s %s, but this machine has no instructions for bfloat16: on a CPU, training is some "
+            "fifty times slower than with fp32",
+            chosen,
+            why,
         )
-    return replace(job, train=replace(job.train, precision=own or machine_precision()))
+    return replace(job, train=replace(job.train, precision=chosen))
 
 
 def machine_precision() -> str:
-    """`bf16` on a GPU, and on a CPU with instructions for it; else `fp32`."""
+    """`bf16` on a GPU or CPU that has instructions for it; else `fp32`."""
     return "bf16" if _multiplies_bfloat16() else "fp32"
 
 
 def _multiplies_bfloat16() -> bool:
-    return torch.cuda.is_available() or fast_bfloat16_processor()
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return fast_bfloat16_processor()
 
 
-def tell_of_change(job: TrainJob, begun_with: Path) -> None:
-    """Warn where a run goes on in another precision than it began with (`begun_with`: its config.json, if any)."""
-    if not begun_with.is_file():
-        return
-    before = json.loads(begun_with.read_text(encoding="utf-8"))["train"]["precision"]
-    if before != job.train.precision:
-        log.warning(
-            "%s: began in %s, on another kind of machine, and goes on in %s", job.name, before, job.train.precision
-        )
+def _begun_in(plan: Plan) -> str | None:
+    """The precision of the run that a checkpoint of the same plan goes on with; None where there is none."""
+    marker, config = plan.working / "plan.json", plan.working / "config.json"
+    if not any((plan.working / "checkpoints").glob("step-*")) or not marker.is_file() or not config.is_file():
+        return None
+    if read_json(marker).get("key") != plan.key:
+        return None  # rank 0 deletes it
+    begun: str | None = read_json(config)["train"]["precision"]
+    return begun

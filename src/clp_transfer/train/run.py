@@ -33,7 +33,7 @@ def train(job: TrainJob) -> dict[str, Any]:
     use_threads(job.train.threads)
     rank, world_size = engine.world()
     plan = job.plan()  # names no precision that the machine chooses: a finished run counts on every machine
-    job = precision.settled(job)
+    job = precision.settled(job, plan)
     if rank > 0:
         # Rank 0 alone owns the folder: it locks it, completes it and renames it.
         return _train(job, plan, rank, world_size)
@@ -51,9 +51,8 @@ def _train(job: TrainJob, plan: Plan, rank: int, world_size: int) -> dict[str, A
     applied = speed_up(model, job)
     width = model.get_input_embeddings().weight.shape[1]
     accelerator = engine.build(job, batches.accumulation, batches.micro_batch, width=width)
-    agree({**plan.settings, **plan.inputs, "precision": job.train.precision})
+    agree({**plan.settings, **plan.inputs, "train.precision": job.train.settled})
     if rank == 0:
-        precision.tell_of_change(job, plan.working / "config.json")
         write_json(plan.working / "config.json", json.loads(json.dumps(asdict(job), default=str)))
     if job.deepspeed.stage is None:
         module.to(accelerator.device)  # DeepSpeed does it itself, after it has halved the weights

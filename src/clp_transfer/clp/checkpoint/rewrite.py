@@ -45,16 +45,14 @@ def write(
         raise ValueError(f"links={links!r}, not one of {LINKS}")
     if out.resolve() == source.folder.resolve():
         raise UserError(f"{out} is the source itself", "write to another folder")
-    _check(source, layout, replaced)
     dropped = {layout.tied_copy} if layout.input in replaced else set()
     counts = dict.fromkeys(("cloned", "linked", "copied", "rewritten"), 0)
     weight_map: dict[str, Entry] = {}
     files = _plan(source, dropped)
-    with explained(out):
-        rest = {file: kept for file, kept in files.items() if untouched is None or file not in untouched.files}
-        check_space(out, sum(e.nbytes for file, e in _written(source, rest, replaced, links)))
-        early = untouched or Untouched(source, layout, out, links)
-    with explained(out), early:
+    with explained(out), untouched or Untouched(source, layout, out, links) as early:
+        _check(source, layout, replaced)
+        rest = {file: kept for file, kept in files.items() if file not in early.files}
+        check_space(out, early.outstanding() + sum(e.nbytes for file, e in _written(source, rest, replaced, links)))
         for file, (name, entries) in files.items():
             if file in early.files:
                 continue

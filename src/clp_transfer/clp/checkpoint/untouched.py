@@ -22,15 +22,25 @@ class Untouched:
 
     def __init__(self, source: Weights, layout: Layout, out: Path, links: str) -> None:
         self.files = [] if source.pickled else _without_tables(source, layout)
-        if links == "never":
-            check_space(out, sum((source.folder / file).stat().st_size for file in self.files))
+        self._paths, self._out, self._linked = [source.folder / file for file in self.files], out, links == "auto"
+        tables = {layout.input, layout.head, layout.head_bias, layout.tied_copy}
+        others = sum(e.nbytes for e in source.entries.values() if e.name not in tables)
+        if links == "never":  # the tables' new size is not known yet
+            check_space(out, others)
         self._stopped = False
         self._pool = ThreadPoolExecutor(1)
-        self._placed = self._pool.submit(self._place, [source.folder / file for file in self.files], out, links)
+        self._placed = self._pool.submit(self._place, self._paths, out, links)
 
     def sizes(self) -> dict[str, tuple[str, int]]:
         """How each file was placed (`cloned`, `linked`, `copied`) and its bytes; raises what placing it raised."""
         return self._placed.result()
+
+    def outstanding(self) -> int:
+        """The bytes that are still to be written, at most."""
+        if self._linked:
+            return 0
+        pairs = ((path, self._out / path.name) for path in self._paths)
+        return sum(max(0, path.stat().st_size - (to.stat().st_size if to.is_file() else 0)) for path, to in pairs)
 
     def __enter__(self) -> Untouched:
         return self
