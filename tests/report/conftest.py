@@ -96,7 +96,7 @@ class Outputs:
         return folder
 
     def arm(self, name: str, points: list[tuple[int, float]], **parts: Any) -> None:
-        """A run called `<method>-seed<n>[,variant]`; parts: settings, summary, tasks, samples, texts, final, evaluated."""
+        """A run called `<method>-seed<n>[,variant]`; parts: settings, summary, samples, texts, final, evaluated …"""
         plain = name.partition(",")[0]
         method = plain.rpartition("-seed")[0]
         records = [record(tokens, bits) for tokens, bits in points]
