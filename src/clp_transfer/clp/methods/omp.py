@@ -32,8 +32,13 @@ def solve(problem: Problem) -> Solution:
     index = Index(known)
     atoms = min(problem.options.atoms, len(known))
     size = max(1, min(BATCH // max(1, atoms * known.shape[1]), BATCH // max(1, len(known))))
-    found = [pursue(index, block, atoms) for block in wanted.split(size)]
-    positions, weights, left = (torch.cat(each) for each in zip(*found, strict=True))
+    positions = torch.zeros(len(wanted), atoms, dtype=torch.long, device=wanted.device)
+    weights, left = wanted.new_zeros(len(wanted), atoms), wanted.new_zeros(len(wanted))
+    # Made once: results of every batch among the large blocks that it frees would keep these from being used again.
+    room = wanted.new_empty(min(size, len(wanted)), atoms, wanted.shape[1])
+    for start in range(0, len(wanted), size):
+        batch = slice(start, start + size)
+        positions[batch], weights[batch], left[batch] = pursue(index, wanted[batch], atoms, room)
     rows = combine(positions, weights, problem.source)
     diagnostics = {"atoms_mean": 0.0, "unexplained_median": 0.0}
     if len(wanted):
@@ -42,17 +47,17 @@ def solve(problem: Problem) -> Solution:
     return Solution(rows, diagnostics, origins=listed(positions, weights, problem.source_ids))
 
 
-def pursue(index: Index, wanted: Tensor, atoms: int) -> tuple[Tensor, Tensor, Tensor]:
+def pursue(index: Index, wanted: Tensor, atoms: int, room: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The atoms and coefficients of each vector [m, d]: positions int64 [m, atoms], coefficients float32.
 
     A vector that is matched before it has used all its atoms has coefficients of zero for the rest. The third is
-    each vector's residual norm as a share of its own.
+    each vector's residual norm as a share of its own. `room` [≥ m, atoms, d] is overwritten.
     """
     length = wanted.norm(dim=1)
     residual, alive, left = wanted.clone(), length > 0, torch.ones_like(length)
     positions = torch.zeros(len(wanted), atoms, dtype=torch.long, device=wanted.device)
     used = torch.zeros(len(wanted), atoms, dtype=torch.bool, device=wanted.device)
-    basis = wanted.new_zeros(len(wanted), atoms, wanted.shape[1])
+    basis = room[: len(wanted)].zero_()
     for j in range(atoms):
         positions[:, j] = index.nearest(residual, 1, absolute=True)[1][:, 0]
         atom = index.table[positions[:, j]]
