@@ -158,9 +158,9 @@ class Ingredients:
             name = helper.layout.head if table == "head" and helper.layout.head else helper.layout.input
             rows = helper.table(name, self.target.size).rows(torch.arange(self.target.size))
             found.append(rows / rows.norm(dim=1).mean().clamp(min=1e-30) if len(self.helpers) > 1 else rows)
-        if len(found) == 1:
-            return found[0]
-        return torch.cat(found, dim=1) if found else torch.zeros(self.target.size, 0)
+        if len(found) < 2:  # a copy of a large table takes its time
+            return found[0] if found else torch.zeros(self.target.size, 0)
+        return torch.cat(found, dim=1)
 
 
 def _tokenizer_folder(tokenizer: str | Path, where: dict[str, Any]) -> Path:

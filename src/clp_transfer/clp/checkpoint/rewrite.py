@@ -37,9 +37,8 @@ def write(
     replaced input table is dropped. With nothing to replace, safetensors files stay byte for byte what they are.
     `links`: whether untouched files may be hard links to the source's (`auto`, see `ranges.place`) or not (`never`);
     a file system that clones does so in either case. `untouched`: the source's files without a table, if they are being
-    placed already. Returns the bytes that were cloned, linked, copied (whole
-    files) and rewritten. Raises UserError for a full disk and for rows that the stored dtype cannot hold, ValueError
-    for tables that do not fit the layout.
+    placed already. Returns the bytes that were cloned, linked, copied (whole files) and rewritten. Raises UserError for
+    a full disk and for rows that the stored dtype cannot hold, ValueError for tables that do not fit the layout.
     """
     if links not in LINKS:
         raise ValueError(f"links={links!r}, not one of {LINKS}")
