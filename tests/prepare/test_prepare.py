@@ -14,7 +14,8 @@ from clp_transfer.packed import PackedCorpus
 from clp_transfer.prepare import run as module
 from clp_transfer.prepare import sources
 from clp_transfer.prepare.chunks import chunk_paths, read_chunk
-from clp_transfer.prepare.job import CorpusConfig, DataFolder, PackConfig, PrepareJob, SourceConfig, TokenizerConfig
+from clp_transfer.prepare.folder import DataFolder
+from clp_transfer.prepare.job import CorpusConfig, PackConfig, PrepareJob, SourceConfig, TokenizerConfig
 from clp_transfer.prepare.run import prepare
 
 

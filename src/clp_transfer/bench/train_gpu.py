@@ -18,6 +18,7 @@ from clp_transfer.bench import train as cpu
 from clp_transfer.bench.memory import peak_bytes, run_alone
 from clp_transfer.bench.rows import Row, compare
 from clp_transfer.train import flops
+from clp_transfer.train.precision import machine_precision
 
 MFU_BAR, FUSED_BAR = 0.45, 1.25
 
@@ -88,7 +89,8 @@ def _climb(shape: Shape, ladder: list[Rung]) -> list[Row]:
         measured = _measure(shape, rung)
         found.append(measured)
         lowest = found[0].get("tokens_per_second")
-        name = f"training, {shape.name}, {shape.batch * rung.grow} x {shape.length}, bf16: {rung.name}"
+        precision = rung.train.get("precision", machine_precision())
+        name = f"training, {shape.name}, {shape.batch * rung.grow} x {shape.length}, {precision}: {rung.name}"
         mine = measured.get("tokens_per_second")
         rows.append(compare(name, "tokens/s", mine, lowest, EAGER.name, more_is_better=True, note=_note(measured)))
     shares = [one["mfu"] for one in found if one.get("mfu")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from clp_transfer.clp.job import OWN_TOKENIZER, MethodConfig
 from clp_transfer.config.schema import Config
 from clp_transfer.errors import UserError
-from clp_transfer.prepare.job import DataFolder
+from clp_transfer.prepare.folder import DataFolder
 from clp_transfer.train.job import RunFolder
 
 TARGET, SOURCE, HELPER = "target", "source", "helper"

@@ -20,7 +20,8 @@ from clp_transfer.prepare.clean.executor import Submitted
 from clp_transfer.prepare.corpus import TRAIN, Corpus
 from clp_transfer.prepare.documents import Document, distinct
 from clp_transfer.prepare.domains import is_labelled, take_task, task_statistics
-from clp_transfer.prepare.job import CorpusConfig, DataFolder, PrepareJob, TokenizerConfig, WheelConfig
+from clp_transfer.prepare.folder import DataFolder
+from clp_transfer.prepare.job import CorpusConfig, PrepareJob, TokenizerConfig, WheelConfig
 from clp_transfer.prepare.packs import PackTokenizer, open_tokenizer, pack, packed_bytes
 from clp_transfer.prepare.read import all_documents
 from clp_transfer.prepare.sources import SourceFile

@@ -11,7 +11,7 @@ from typing import Any
 from clp_transfer import manifest
 from clp_transfer.errors import UserError
 from clp_transfer.files import read_json
-from clp_transfer.prepare.job import DataFolder
+from clp_transfer.prepare.folder import DataFolder
 from clp_transfer.report.job import ArmRun, ReportJob
 from clp_transfer.report.kept import arms_of, ingredients_of, statistics_of, step0_of
 from clp_transfer.report.records import Arm, Collected, Record, read_curve

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,15 +21,14 @@ class Untouched:
     """
 
     def __init__(self, source: Weights, layout: Layout, out: Path, links: str) -> None:
-        self.files = [] if source.pickled else _without_tables(source, layout)
-        self._paths, self._out, self._linked = [source.folder / file for file in self.files], out, links == "auto"
         tables = {layout.input, layout.head, layout.head_bias, layout.tied_copy}
-        others = sum(e.nbytes for e in source.entries.values() if e.name not in tables)
+        self.files = [] if source.pickled else _without(tables, source)
+        self._paths, self._out, self._links = [source.folder / file for file in self.files], out, links
         if links == "never":  # the tables' new size is not known yet
-            check_space(out, others)
+            check_space(out, sum(e.nbytes for e in source.entries.values() if e.name not in tables))
         self._stopped = False
         self._pool = ThreadPoolExecutor(1)
-        self._placed = self._pool.submit(self._place, self._paths, out, links)
+        self._placed = self._pool.submit(self._place)
 
     def sizes(self) -> dict[str, tuple[str, int]]:
         """How each file was placed (`cloned`, `linked`, `copied`) and its bytes; raises what placing it raised."""
@@ -37,7 +36,7 @@ class Untouched:
 
     def outstanding(self) -> int:
         """The bytes that are still to be written, at most."""
-        if self._linked:
+        if self._links == "auto":
             return 0
         pairs = ((path, self._out / path.name) for path in self._paths)
         return sum(max(0, path.stat().st_size - (to.stat().st_size if to.is_file() else 0)) for path, to in pairs)
@@ -49,21 +48,22 @@ class Untouched:
         self._stopped = kind is not None
         self._pool.shutdown()
 
-    def _place(self, paths: Sequence[Path], out: Path, links: str) -> dict[str, tuple[str, int]]:
-        found = {}
+    def _place(self) -> dict[str, tuple[str, int]]:
+        found: dict[str, tuple[str, int]] = {}
         with ExitStack() as stack:
             # All at once, so that who hashes the source meanwhile reads none of what is read here.
-            tells = {path: stack.enter_context(hashed_on_the_way(path)) for path in paths if links == "never"}
-            for path in reversed(paths):  # the other way round than who hashes
-                to = out / path.name
-                how = place(path, to, links, tells.get(path), lambda: self._stopped)
+            tells = {
+                path: stack.enter_context(hashed_on_the_way(path)) for path in self._paths if self._links == "never"
+            }
+            for path in reversed(self._paths):  # the other way round than who hashes
+                to = self._out / path.name
+                how = place(path, to, self._links, tells.get(path), lambda: self._stopped)
                 found[path.name] = (how, to.stat().st_size)
         return found
 
 
-def _without_tables(source: Weights, layout: Layout) -> list[str]:
+def _without(tables: Set[str | None], source: Weights) -> list[str]:
     """The files that stay as they are. In one of them no tensor is a table, or hidden by another file's of its name."""
-    tables = {layout.input, layout.head, layout.head_bias, layout.tied_copy}
     return [
         file
         for file, contents in source.contents.items()
