@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from clp_transfer.clp.methods import neighbours
-from clp_transfer.clp.methods.neighbours import GROUP, Index, largest, unit
+from clp_transfer.clp.methods.neighbours import Index, unit
 from clp_transfer.clp.methods.weighting import sparsemax
 
 
+@pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
-def test_nearest_is_exact_whatever_the_first_pass_rounds(absolute: bool, scale: float) -> None:
+def test_nearest_is_exact_whatever_the_first_pass_rounds(reduced: bool, absolute: bool, scale: float) -> None:
     """Half of the table lies so close together that bfloat16 cannot tell its rows apart."""
     draw = torch.Generator().manual_seed(0)
     table = torch.randn(400, 32, generator=draw)
@@ -21,7 +22,7 @@ def test_nearest_is_exact_whatever_the_first_pass_rounds(absolute: bool, scale: 
     vectors = torch.cat([torch.randn(50, 32, generator=draw), table[200:210] / scale])
     exact = vectors.double() @ table.double().T
     best = (exact.abs() if absolute else exact).topk(7, dim=1)
-    products, positions = Index(table, reduced=True).nearest(vectors, 7, absolute)
+    products, positions = Index(table, reduced).nearest(vectors, 7, absolute)
     torch.testing.assert_close(products.double(), exact.gather(1, positions), rtol=1e-5, atol=1e-5 * scale)
     found = products.double().abs() if absolute else products.double()
     torch.testing.assert_close(found, best.values, rtol=1e-6, atol=1e-6 * scale)
@@ -50,23 +51,6 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, reduce
     whole = Index(table, reduced).nearest(vectors, 3)[1]
     monkeypatch.setattr(neighbours, "BLOCK", 500)
     assert torch.equal(whole, Index(table, reduced).nearest(vectors, 3)[1])
-
-
-@pytest.mark.parametrize("columns", [1, 7, GROUP, 5 * GROUP, 20 * GROUP, 20 * GROUP + 1, 33 * GROUP - 1])
-@pytest.mark.parametrize("k", [1, 5])
-@pytest.mark.parametrize("absolute", [False, True])
-def test_the_largest_of_a_row_are_those_of_a_full_sort(columns: int, k: int, absolute: bool) -> None:
-    values = torch.randn(40, columns, generator=torch.Generator().manual_seed(columns))
-    values[:10] -= 5  # the largest by absolute value are negative
-    k = min(k, columns)
-    found = values.gather(1, largest(values, k, absolute))
-    wanted = (values.abs() if absolute else values).sort(dim=1, descending=True).values[:, :k]
-    assert torch.equal(found.abs() if absolute else found, wanted)
-
-
-def test_equal_values_are_found_once_each() -> None:
-    places = largest(torch.ones(3, 10 * GROUP), 6, absolute=True)
-    assert all(len(set(row)) == 6 for row in places.tolist())
 
 
 def test_what_was_found_outlives_the_next_search() -> None:

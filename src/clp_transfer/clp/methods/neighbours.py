@@ -12,8 +12,6 @@ from clp_transfer.clp.precision import fast_bfloat16_processor
 
 # Elements of a block of cosines: 32 MB in float32.
 BLOCK = 2**23
-# Columns whose largest product is looked for as one.
-GROUP = 64
 # A 16-bit score is at most this far, in relative terms, above the sum that it rounds.
 ROUNDING = 1.01 * 2.0**-9
 # Below this many multiplications the first, rough pass costs more than it saves.
@@ -74,7 +72,7 @@ class Index:
         return torch.cat(products), torch.cat(positions)
 
     def _products(self, block: Tensor, table: Tensor) -> Tensor:
-        """block @ table.T in memory of the index's own: new memory for each block costs half as much as the product."""
+        """block @ table.T in memory of the index's own, until the next call: new memory each time costs up to half more."""
         room, rows = self._rooms.get(table.dtype), len(block)
         if room is None or len(room) < rows:
             room = self._rooms[table.dtype] = table.new_empty(rows, len(table))
@@ -82,8 +80,8 @@ class Index:
 
     def _direct(self, block: Tensor, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
         products = self._products(block, self.table)
-        positions = largest(products, k, absolute)
-        return products.gather(1, positions), positions
+        positions = (products.abs_() if absolute else products).topk(k, dim=1).indices
+        return _paired(block, self.table, positions), positions
 
     def _reduced(self, block: Tensor, k: int, candidates: int, absolute: bool) -> tuple[Tensor, Tensor]:
         rough = block.bfloat16()
@@ -100,28 +98,6 @@ class Index:
         if len(again):
             products[again], positions[again] = self._direct(block[again], k, absolute)
         return products, positions
-
-
-def largest(values: Tensor, k: int, absolute: bool) -> Tensor:
-    """The positions of the k largest values of each row [m, n] (by absolute value if `absolute`): int64 [m, k].
-
-    They lie in the k groups of columns with the largest maxima, so only these groups are sorted.
-    """
-    groups = values.shape[1] // GROUP
-    if groups <= 4 * k:
-        return (values.abs() if absolute else values).topk(k, dim=1).indices
-    # A group is every groups-th column: maxima over rows of memory are what processors are fast at.
-    grouped = values[:, : groups * GROUP].unflatten(1, (GROUP, groups))
-    tops = grouped.amax(dim=1)
-    if absolute:
-        tops = torch.maximum(tops, -grouped.amin(dim=1))
-    within = torch.arange(GROUP, device=values.device) * groups
-    columns = (tops.topk(k, dim=1).indices[:, :, None] + within).flatten(1)
-    rest = torch.arange(groups * GROUP, values.shape[1], device=values.device)
-    columns = torch.cat([columns, rest.expand(len(values), -1)], dim=1)
-    found = values.gather(1, columns)
-    best = (found.abs_() if absolute else found).topk(k, dim=1).indices
-    return columns.gather(1, best)
 
 
 def _paired(vectors: Tensor, table: Tensor, positions: Tensor) -> Tensor:
