@@ -72,7 +72,7 @@ class Index:
         return torch.cat(products), torch.cat(positions)
 
     def _products(self, block: Tensor, table: Tensor) -> Tensor:
-        """block @ table.T in memory of the index's own, until the next call: new memory each time costs up to half more."""
+        """block @ table.T in the index's own memory, until the next call: new memory each time costs up to half more."""
         room, rows = self._rooms.get(table.dtype), len(block)
         if room is None or len(room) < rows:
             room = self._rooms[table.dtype] = table.new_empty(rows, len(table))
@@ -106,7 +106,7 @@ def _paired(vectors: Tensor, table: Tensor, positions: Tensor) -> Tensor:
     part = max(1, 2**20 // (positions.shape[1] * table.shape[1]))
     return torch.cat(
         [
-            (table.index_select(0, where.flatten()).view(*where.shape, -1) * vector[:, None]).sum(dim=2)
+            (table.index_select(0, where.flatten()).view(*where.shape, table.shape[1]) * vector[:, None]).sum(dim=2)
             for vector, where in zip(vectors.split(part), positions.split(part), strict=True)
         ]
     )
