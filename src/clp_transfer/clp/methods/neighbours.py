@@ -72,7 +72,7 @@ class Index:
         return torch.cat(products), torch.cat(positions)
 
     def _products(self, block: Tensor, table: Tensor) -> Tensor:
-        """block @ table.T in the index's own memory, until the next call: new memory each time costs up to half more."""
+        """block @ table.T in the index's own memory, for one call: new memory each time takes up to half as long."""
         room, rows = self._rooms.get(table.dtype), len(block)
         if room is None or len(room) < rows:
             room = self._rooms[table.dtype] = table.new_empty(rows, len(table))
