@@ -46,6 +46,7 @@ def _write(job: TransferJob, working: Path) -> dict[str, Any]:
     """Make the model in a folder; the source's files without a table are copied while the tables are being made."""
     device, method = chosen_device(job.device), method_config(job.method, {})
     ingredients = Ingredients.open(job.source, job.helpers, job.tokenizer, **job.where)
+    # What is bound to fail is to fail before gigabytes are copied.
     check_needs(ingredients, method, TargetText.of(job.text, ingredients))
     with Untouched(ingredients.source.weights, ingredients.source.layout, working, job.links) as untouched:
         result = transfer_opened(
