@@ -20,14 +20,14 @@ def settled(job: TrainJob, plan: Plan) -> TrainJob:
     """The job with a precision: its own, else that in which its interrupted run began, else `machine_precision()`.
 
     So a run has one precision from its first step to its last, wherever it goes on. Warns of bfloat16 on a machine
-    that has no instructions for it: a CPU then multiplies number by number, about fifty times slower than in float32.
+    that has no instructions for it: some CPUs then multiply number by number (a Zen 3: 18 times slower than in float32).
     """
     chosen = job.train.precision or _begun_in(plan) or machine_precision()
     if chosen in HALF and not _multiplies_bfloat16():
         why = "was set" if job.train.precision else "is what the run began in, on another machine"
         log.warning(
-            "train.precision=%s %s, but this machine has no instructions for bfloat16: on a CPU, training is some "
-            "fifty times slower than with fp32",
+            "train.precision=%s %s, but this machine has no instructions for bfloat16: on a CPU, training can be some "
+            "twenty times slower than with fp32",
             chosen,
             why,
         )
