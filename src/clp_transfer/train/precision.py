@@ -20,7 +20,7 @@ def settled(job: TrainJob, plan: Plan) -> TrainJob:
     """The job with a precision: its own, else that in which its interrupted run began, else `machine_precision()`.
 
     So a run has one precision from its first step to its last, wherever it goes on. Warns of bfloat16 on a machine
-    that has no instructions for it: some CPUs then multiply number by number (a Zen 3: 18 times slower than in float32).
+    that has no instructions for it: some CPUs then multiply number by number (Zen 3: 18 times slower than in float32).
     """
     chosen = job.train.precision or _begun_in(plan) or machine_precision()
     if chosen in HALF and not _multiplies_bfloat16():
