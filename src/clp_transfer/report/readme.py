@@ -15,7 +15,6 @@ from clp_transfer.report.marks import renewed
 from clp_transfer.report.words import NONE, count, number, percent, rate, unreached
 
 MINIATURE, STEP0 = "mini", "step0-smollm2"
-FIRST_ENGINE = "54b907618d4f0fe11ff598e64965c1c9f3577254"  # the commit that the first kept miniature was measured with
 WIDTH = 124  # of the README's lines
 WORDS = {1: "one", 2: "two", 3: "three"}
 
@@ -29,8 +28,7 @@ def rebuilt_readme(text: str, results: Path) -> str:
 def miniature(kept: Path) -> str:
     """The miniature as the README's result."""
     found = read_json(kept / "results.json")
-    made = found.get("provenance", {})
-    cores = re.search(r"(\d+) cores", made.get("machine", ""))
+    cores = re.search(r"(\d+) cores", found.get("provenance", {}).get("machine", ""))
     where = f"{_several(int(cores[1]), 'core')}, " if cores else ""
     words = (
         f"A small English model becomes German, trained on {_tokens(found) / 1e6:.1f} M tokens of Wiktionary; "
@@ -38,11 +36,6 @@ def miniature(kept: Path) -> str:
         "training from scratch; the last column is a real English model, SmolLM2-135M, read with the German tokenizer "
         "before any training."
     )
-    if made.get("git") == FIRST_ENGINE:
-        words += (
-            " (Measured with the first version of the transfer engine; its formulas are unchanged, float32 products "
-            "have replaced float64 ones.)"
-        )
     return _section(kept, "the miniature", words, readme_block(found))
 
 
