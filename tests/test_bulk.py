@@ -21,12 +21,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param != "cache":
         monkeypatch.setattr(bulk, "LARGE", 1)
         monkeypatch.setattr(bulk, "SMALL", 1)
-    real_read, real_write = os.preadv, os.write
-
-    def cold(descriptor: int, buffers: list[memoryview], start: int, flags: int = 0) -> int:
-        if flags & os.RWF_NOWAIT:
-            raise BlockingIOError(errno.EAGAIN, "not in the cache")
-        return real_read(descriptor, buffers, start)
+    real_write = os.write
 
     def picky(descriptor: int, data: memoryview) -> int:
         if bulk.fcntl.fcntl(descriptor, bulk.fcntl.F_GETFL) & bulk.DIRECT:
@@ -34,7 +29,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         return real_write(descriptor, data)
 
     if request.param in ("nothing cached", "disk refuses"):
-        monkeypatch.setattr(os, "preadv", cold)
+        monkeypatch.setattr(bulk, "is_cached", lambda *_: False)
     if request.param == "disk refuses":
         monkeypatch.setattr(os, "write", picky)
     return str(request.param)
@@ -67,6 +62,23 @@ def test_copied_from_any_place_to_any_place(
         writer.write(memoryview(content)[5:10])
     assert (tmp_path / "out").read_bytes() == wanted
     assert writer.sha256 == hashlib.sha256(wanted).hexdigest()
+
+
+def test_a_large_file_that_is_not_cached_is_not_brought_there(
+    way: str, data: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is read straight from the disk, no read goes through the cache."""
+    flags: set[int] = set()
+    real = os.preadv
+
+    def noted(descriptor: int, buffers: list[memoryview], start: int) -> int:
+        flags.add(bulk.fcntl.fcntl(descriptor, bulk.fcntl.F_GETFL) & bulk.DIRECT)
+        return real(descriptor, buffers, start)
+
+    monkeypatch.setattr(os, "preadv", noted)
+    with Reader(data[0]) as reader:
+        assert b"".join(bytes(block) for block in reader.blocks()) == data[1]
+    assert flags == ({bulk.DIRECT} if way in ("nothing cached", "disk refuses") else {0})
 
 
 def test_what_ends_early_and_what_exists(way: str, data: tuple[Path, bytes], tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Large files in one pass: read, hashed and written at the same time, past the system's cache.
 
-A page that the cache does not hold yet costs several times what the disk needs for it. So what the cache holds is read
-from there, and the rest of a large file straight from the disk; a large file is written straight to the disk, and its
-hash is that of the very bytes that were handed to the disk: nobody has to read the file again for it.
+A page that the cache does not hold yet costs the processor many times what it costs to have the disk put the bytes
+where they are wanted. So what the cache holds is read from there, and the rest of a large file straight from the disk;
+a large file is written straight to the disk, and its hash is that of the very bytes that were handed to the disk:
+nobody has to read the file again for it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -17,6 +19,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+
+from clp_transfer.page_cache import is_cached
 
 # Smaller files, and smaller pieces of large ones, go through the cache, where the next reader finds them.
 LARGE, SMALL = 64 << 20, 1 << 20
@@ -36,7 +40,7 @@ class Reader:
         self.size = os.fstat(self._plain).st_size
         self._path = path
         self._direct: int | None = None
-        self._may_direct = self.size >= LARGE and DIRECT != 0 and hasattr(os, "RWF_NOWAIT")
+        self._may_direct = self.size >= LARGE and DIRECT != 0
 
     def into(self, view: memoryview, start: int) -> None:
         """Fill `view` with the bytes from `start` on; raises EOFError, with how many lack, where the file ends."""
@@ -48,7 +52,7 @@ class Reader:
 
     def blocks(self) -> Iterator[memoryview]:
         """The whole file from front to back; a block holds until the next is asked for."""
-        buffers = [memoryview(bytearray(min(BLOCK, max(self.size, 1)))) for _ in range(2)]
+        buffers = [_new_block(min(BLOCK, max(self.size, 1))) for _ in range(2)]
         start = 0
         with ThreadPoolExecutor(1) as pool:
             reading = pool.submit(self._some, buffers[0], start)
@@ -72,20 +76,16 @@ class Reader:
 
     def _some(self, view: memoryview, start: int) -> int:
         """Read at least one byte, if there is one; how many."""
-        if not self._may_direct or len(view) < SMALL:
+        small = not self._may_direct or len(view) < SMALL
+        if small or is_cached(self._plain, start, min(len(view), self.size - start)):
             return os.preadv(self._plain, [view], start)
-        try:
-            return os.preadv(self._plain, [view], start, os.RWF_NOWAIT)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            if error.errno not in CANNOT:
-                raise
         return self._past_cache(view, start)
 
     def _past_cache(self, view: memoryview, start: int) -> int:
-        skipped, block = start % ALIGNED, _aligned()
-        wanted = min(len(block), -(-(skipped + len(view)) // ALIGNED) * ALIGNED)
+        skipped = start % ALIGNED
+        straight = skipped == 0 and len(view) >= ALIGNED and _address(view) % ALIGNED == 0
+        block = view if straight else _own_block()
+        wanted = min(len(block) // ALIGNED, -(-(skipped + len(view)) // ALIGNED)) * ALIGNED
         try:
             if self._direct is None:
                 self._direct = os.open(self._path, os.O_RDONLY | DIRECT)
@@ -96,7 +96,8 @@ class Reader:
             self._may_direct = False
             return os.preadv(self._plain, [view], start)
         count = max(0, min(found - skipped, len(view)))
-        view[:count] = block[skipped : skipped + count]
+        if not straight:
+            view[:count] = block[skipped : skipped + count]
         return count
 
 
@@ -113,7 +114,7 @@ class Writer:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._large = size >= LARGE
         self._direct = self._large and _set_direct(self._descriptor, True)
-        self._free = [memoryview(mmap.mmap(-1, BLOCK)) for _ in range(BUFFERS if self._large else 1)]
+        self._free = [_new_block(BLOCK) for _ in range(BUFFERS if self._large else 1)]
         self._filled = 0
         self._pending: list[tuple[memoryview, list[Future[None]]]] = []
         # In threads of their own: both let Python go on meanwhile.
@@ -204,12 +205,21 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _aligned() -> memoryview:
+def _new_block(size: int) -> memoryview:
+    """Memory that begins where a disk can put something."""
+    return memoryview(mmap.mmap(-1, size))
+
+
+def _own_block() -> memoryview:
     """This thread's block for what comes straight from a disk; one for all files, since new memory is slow."""
     if len(getattr(_OWN, "block", ())) != BLOCK:
-        _OWN.block = memoryview(mmap.mmap(-1, BLOCK))
+        _OWN.block = _new_block(BLOCK)
     block: memoryview = _OWN.block
     return block
+
+
+def _address(view: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
 
 
 def _set_direct(descriptor: int, on: bool) -> bool:
