@@ -21,9 +21,10 @@ from pathlib import Path
 from types import TracebackType
 
 from clp_transfer.page_cache import is_cached
+from clp_transfer.turns import let_pass
 
 # Smaller files, and smaller pieces of large ones, go through the cache, where the next reader finds them.
-LARGE, SMALL = 64 << 20, 1 << 20
+LARGE, SMALL = 64 << 20, 128 << 10
 BLOCK = 4 << 20
 ALIGNED = 4096  # what disks ask of positions, lengths and addresses
 BUFFERS = 3  # one is filled while one is hashed and written, and one waits
@@ -51,7 +52,7 @@ class Reader:
             view, start = view[count:], start + count
 
     def blocks(self) -> Iterator[memoryview]:
-        """The whole file from front to back; a block holds until the next is asked for."""
+        """The whole file from front to back; a block holds until the next is asked for. What is urgent comes first."""
         buffers = [_new_block(min(BLOCK, max(self.size, 1))) for _ in range(2)]
         start = 0
         with ThreadPoolExecutor(1) as pool:
@@ -59,6 +60,7 @@ class Reader:
             while count := reading.result():
                 start += count
                 buffers.reverse()
+                let_pass()
                 reading = pool.submit(self._some, buffers[0], start)
                 yield buffers[1][:count]
 
@@ -129,8 +131,9 @@ class Writer:
             view = view[len(room) :]
 
     def copy(self, reader: Reader, start: int, count: int) -> None:
-        """Append `count` bytes of a file, from `start` on; raises EOFError where it ends early."""
+        """Append `count` bytes of a file from `start` on, after what is urgent; raises EOFError where it ends early."""
         while count:
+            let_pass()
             room = self._room(count)
             reader.into(room, start)
             self._taken(len(room))

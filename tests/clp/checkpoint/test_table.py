@@ -1,5 +1,7 @@
 """Rows and moments against plain torch in float64."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,6 +10,7 @@ from clp_transfer.clp.checkpoint import table as tables
 from clp_transfer.clp.checkpoint.table import Table
 from clp_transfer.clp.checkpoint.weights import Weights
 from clp_transfer.errors import UserError
+from clp_transfer.turns import let_pass
 
 ROWS, WIDTH = 500, 24
 
@@ -92,3 +95,22 @@ def test_ids_and_rows_that_do_not_fit(tmp_path):
         Table(weights, "packed")
     with pytest.raises(UserError, match="not a table"):
         Table(weights, "before")
+
+
+def test_who_reads_rows_is_first(tmp_path, drawn, monkeypatch):
+    """What hashes and copies in the background stands still until they are read, also where they cannot be."""
+    table, read = Table(save(tmp_path, drawn), "table"), Table._read
+    with ThreadPoolExecutor(1) as pool:
+        background = []
+
+        def noted(self, first, last):
+            background.append(pool.submit(let_pass))
+            assert not wait(background, 0.1).done
+            return read(self, first, last)
+
+        monkeypatch.setattr(Table, "_read", noted)
+        table.rows(torch.arange(9))
+        monkeypatch.setattr(Table, "_read", lambda *_: background.append(pool.submit(let_pass)) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            table.rows(torch.arange(9))
+        assert len(wait(background, 30).done) == len(background) == 2

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clp_transfer.clp.checkpoint.weights import Weights, torch_dtype
 from clp_transfer.errors import UserError
+from clp_transfer.turns import first as first_in_turn
 
 BLOCK = 16 << 20  # the most bytes of a table that are held at once
 GAP = 256 << 10  # unwanted bytes between two wanted rows that are cheaper to read than to skip
@@ -56,12 +57,13 @@ class Table:
         out = torch.empty(len(ids), self.width)
         order = None if bool((ids[1:] >= ids[:-1]).all()) else ids.argsort()
         ids = ids if order is None else ids[order]
-        for begin, end in self._spans(ids.tolist()):
-            wanted, place = ids[begin:end], slice(begin, end) if order is None else order[begin:end]
-            first, last = int(wanted[0]), int(wanted[-1]) + 1
-            block = self._read(first, last)
-            # Most tables are read as a whole: without gaps and in order, a row is moved only once.
-            out[place] = (block if bool((wanted.diff() == 1).all()) else block[wanted - first]).float()
+        with first_in_turn():
+            for begin, end in self._spans(ids.tolist()):
+                wanted, place = ids[begin:end], slice(begin, end) if order is None else order[begin:end]
+                first, last = int(wanted[0]), int(wanted[-1]) + 1
+                block = self._read(first, last)
+                # Most tables are read as a whole: without gaps and in order, a row is moved only once.
+                out[place] = (block if bool((wanted.diff() == 1).all()) else block[wanted - first]).float()
         # The sum carries every NaN and infinity; only then is it worth a look at the whole table.
         if not math.isfinite(float(out.sum())) and not bool(torch.isfinite(out).all()):
             self.check_finite(self.count)

@@ -1,0 +1,51 @@
+"""Whose turn it is: background reading stands still while somebody is first, and goes on afterwards."""
+
+import hashlib
+import os
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+from clp_transfer import bulk
+from clp_transfer.bulk import Reader, Writer, sha256_file
+from clp_transfer.turns import first, let_pass
+
+SHORT, LONG = 0.1, 30.0
+
+
+def is_waiting(job: Future[object]) -> bool:
+    return not wait([job], SHORT).done
+
+
+def test_who_lets_pass_waits_for_all_who_are_first() -> None:
+    let_pass()
+    with ThreadPoolExecutor(1) as pool:
+        with first():
+            with pytest.raises(KeyError), first():
+                raise KeyError
+            job = pool.submit(let_pass)
+            assert is_waiting(job)
+        job.result(LONG)
+    let_pass()
+
+
+def test_hashing_and_copying_stand_still_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "BLOCK", 4096)
+    content = os.urandom(20_000)
+    (tmp_path / "data").write_bytes(content)
+
+    def copy() -> str:
+        with Reader(tmp_path / "data") as reader, Writer(tmp_path / "out", len(content)) as writer:
+            writer.copy(reader, 0, len(content))
+        return writer.sha256
+
+    with ThreadPoolExecutor(2) as pool:
+        with first():
+            jobs = [pool.submit(sha256_file, tmp_path / "data"), pool.submit(copy)]
+            assert all(is_waiting(job) for job in jobs)
+            with Reader(tmp_path / "data") as reader:  # who is first reads on
+                reader.into(memoryview(found := bytearray(9000)), 5)
+            assert found == content[5:9005]
+        assert [job.result(LONG) for job in jobs] == [hashlib.sha256(content).hexdigest()] * 2
+    assert (tmp_path / "out").read_bytes() == content
