@@ -13,7 +13,8 @@ from clp_transfer.clp.methods.weighting import sparsemax
 @pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
-def test_nearest_is_exact_whatever_the_first_pass_rounds(reduced: bool, absolute: bool, scale: float) -> None:
+@pytest.mark.parametrize("k", [1, 7])
+def test_nearest_is_exact_whatever_the_first_pass_rounds(reduced: bool, absolute: bool, scale: float, k: int) -> None:
     """Half of the table lies so close together that bfloat16 cannot tell its rows apart."""
     draw = torch.Generator().manual_seed(0)
     table = torch.randn(400, 32, generator=draw)
@@ -21,8 +22,8 @@ def test_nearest_is_exact_whatever_the_first_pass_rounds(reduced: bool, absolute
     table *= scale
     vectors = torch.cat([torch.randn(50, 32, generator=draw), table[200:210] / scale])
     exact = vectors.double() @ table.double().T
-    best = (exact.abs() if absolute else exact).topk(7, dim=1)
-    products, positions = Index(table, reduced).nearest(vectors, 7, absolute)
+    best = (exact.abs() if absolute else exact).topk(k, dim=1)
+    products, positions = Index(table, reduced).nearest(vectors, k, absolute)
     torch.testing.assert_close(products.double(), exact.gather(1, positions), rtol=1e-5, atol=1e-5 * scale)
     found = products.double().abs() if absolute else products.double()
     torch.testing.assert_close(found, best.values, rtol=1e-6, atol=1e-6 * scale)
@@ -61,6 +62,20 @@ def test_what_was_found_outlives_the_next_search() -> None:
     first = [each.clone() for each in kept]
     index.nearest(vectors[1], 3, absolute=True)
     assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
+
+
+@pytest.mark.parametrize(
+    "rows", [1, neighbours.LINE - 1, neighbours.LINE, neighbours.LINE + 1, 3 * neighbours.LINE + 5]
+)
+@pytest.mark.parametrize("k", [1, 2])
+def test_what_a_line_of_products_is_filled_up_with_is_never_found(rows: int, k: int) -> None:
+    draw = torch.Generator().manual_seed(rows)
+    table, vectors = torch.rand(rows, 8, generator=draw), -torch.rand(20, 8, generator=draw)
+    vectors[0] = 0
+    products, positions = Index(table).nearest(vectors, k)
+    exact = vectors.double() @ table.double().T
+    assert int(positions.max()) < rows and bool((products <= 0).all())
+    torch.testing.assert_close(products.double(), exact.topk(min(k, rows), dim=1).values, rtol=1e-5, atol=1e-6)
 
 
 def test_no_vectors_and_more_neighbours_than_rows() -> None:

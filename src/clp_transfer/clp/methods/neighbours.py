@@ -12,8 +12,8 @@ from clp_transfer.clp.precision import fast_bfloat16_processor
 
 # Elements of a block of cosines: 32 MB in float32.
 BLOCK = 2**23
-# Elements of a processor's cache line, at most.
-LINE = 32
+# Of a row of cosines: so many are compared at once, and so many bfloat16 fill the widest cache line.
+LINE = 64
 # A 16-bit score is at most this far, in relative terms, above the sum that it rounds.
 ROUNDING = 1.01 * 2.0**-9
 # Below this many multiplications the first, rough pass costs more than it saves.
@@ -76,22 +76,26 @@ class Index:
     def _products(self, block: Tensor, table: Tensor) -> Tensor:
         """block @ table.T in the index's own memory, for one call: new memory each time takes up to half as long.
 
-        Its rows begin at multiples of LINE: else MKL takes up to half as long again.
+        Its rows begin at multiples of LINE, else MKL takes up to half as long again; the places that this adds hold
+        -inf.
         """
         room, rows = self._rooms.get(table.dtype), len(block)
         if room is None or len(room) < rows:
-            width = -(-len(table) // LINE) * LINE
-            room = self._rooms[table.dtype] = table.new_empty(rows, width)[:, : len(table)]
-        return torch.mm(block, table.T, out=room[:rows])
+            room = self._rooms[table.dtype] = table.new_empty(rows, -(-len(table) // LINE) * LINE)
+            room[:, len(table) :] = -torch.inf
+        torch.mm(block, table.T, out=room[:rows, : len(table)])
+        return room[:rows]
 
     def _direct(self, block: Tensor, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
         products = self._products(block, self.table)
-        positions = (products.abs_() if absolute else products).topk(k, dim=1).indices
+        if absolute:
+            products[:, : len(self.table)].abs_()
+        positions = _largest(products) if k == 1 else products.topk(k, dim=1).indices
         return _paired(block, self.table, positions), positions
 
     def _reduced(self, block: Tensor, k: int, candidates: int, absolute: bool) -> tuple[Tensor, Tensor]:
         rough = block.bfloat16()
-        scores = self._products(rough, self.rough)
+        scores = self._products(rough, self.rough)[:, : len(self.rough)]
         best, where = (scores.abs_() if absolute else scores).topk(candidates, dim=1)
         products = _paired(block, self.table, where)
         sizes, order = (products.abs() if absolute else products).topk(k, dim=1)
@@ -104,6 +108,14 @@ class Index:
         if len(again):
             products[again], positions[again] = self._direct(block[again], k, absolute)
         return products, positions
+
+
+def _largest(rows: Tensor) -> Tensor:
+    """Where the largest of each row is, [m, 1]; the width is a multiple of LINE. Four times as fast as `topk`."""
+    lines = rows.view(len(rows), -1, LINE)
+    line = lines.amax(dim=2).argmax(dim=1, keepdim=True)
+    within = lines.gather(1, line[:, :, None].expand(-1, -1, LINE)).argmax(dim=2)
+    return line * LINE + within
 
 
 def _paired(vectors: Tensor, table: Tensor, positions: Tensor) -> Tensor:

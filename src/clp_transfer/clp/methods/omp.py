@@ -9,8 +9,9 @@ from clp_transfer.clp.methods.neighbours import Index
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.clp.methods.weighting import combine, listed
 
-# Elements of the chosen atoms of a batch of tokens, and of its products: 16 MB in float32, each; half of it is slower.
-BATCH = 2**22
+# Elements of the chosen atoms of a batch of tokens, and of its products: 32 MB in float32, each, at most. With half of
+# that, products of few rows make the search take a seventh longer.
+BATCH = 2**23
 FITTED = 64  # tokens whose coefficients are computed at once, in float64
 # A token is done when its residual is this small, an atom is dependent when so little of it is new, as shares.
 ENOUGH = 1e-5
