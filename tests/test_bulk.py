@@ -14,13 +14,15 @@ from clp_transfer.bulk import Reader, Writer, sha256_file
 SIZE = 5 * 4096 + 123
 
 
-@pytest.fixture(params=["cache", "disk", "disk refuses", "nothing cached"])
+@pytest.fixture(params=["cache", "disk", "disk refuses", "nothing cached", "huge"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a small file is treated: as a small one, as a large one, and as one on a disk that wants no such thing."""
     monkeypatch.setattr(bulk, "BLOCK", 2 * 4096)
     if request.param != "cache":
         monkeypatch.setattr(bulk, "LARGE", 1)
         monkeypatch.setattr(bulk, "SMALL", 1)
+    if request.param == "huge":
+        monkeypatch.setattr(bulk, "HUGE", 1)
     real_write = os.write
 
     def picky(descriptor: int, data: memoryview) -> int:
@@ -28,7 +30,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
             raise OSError(errno.EINVAL, "Invalid argument")
         return real_write(descriptor, data)
 
-    if request.param in ("nothing cached", "disk refuses"):
+    if request.param in ("nothing cached", "disk refuses", "huge"):
         monkeypatch.setattr(bulk, "is_cached", lambda *_: False)
     if request.param == "disk refuses":
         monkeypatch.setattr(os, "write", picky)
@@ -78,7 +80,7 @@ def test_a_large_file_that_is_not_cached_is_not_brought_there(
     monkeypatch.setattr(os, "preadv", noted)
     with Reader(data[0]) as reader:
         assert b"".join(bytes(block) for block in reader.blocks()) == data[1]
-    assert flags == ({bulk.DIRECT} if way in ("nothing cached", "disk refuses") else {0})
+    assert flags == ({bulk.DIRECT} if way in ("nothing cached", "disk refuses", "huge") else {0})
 
 
 def test_what_ends_early_and_what_exists(way: str, data: tuple[Path, bytes], tmp_path: Path) -> None:

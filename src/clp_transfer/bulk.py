@@ -26,6 +26,8 @@ from clp_transfer.turns import let_pass
 # Smaller files, and smaller pieces of large ones, go through the cache, where the next reader finds them.
 LARGE, SMALL = 64 << 20, 128 << 10
 BLOCK = 4 << 20
+# Of a file from this size on, four times as much at once: each piece has to wait for Python's lock several times.
+HUGE = 1 << 30
 ALIGNED = 4096  # what disks ask of positions, lengths and addresses
 BUFFERS = 3  # one is filled while one is hashed and written, and one waits
 DIRECT = getattr(os, "O_DIRECT", 0)  # Linux
@@ -53,7 +55,7 @@ class Reader:
 
     def blocks(self) -> Iterator[memoryview]:
         """The whole file from front to back; a block holds until the next is asked for. What is urgent comes first."""
-        buffers = [_new_block(min(BLOCK, max(self.size, 1))) for _ in range(2)]
+        buffers = [_new_block(min(_block_size(self.size), max(self.size, 1))) for _ in range(2)]
         start = 0
         with ThreadPoolExecutor(1) as pool:
             reading = pool.submit(self._some, buffers[0], start)
@@ -116,7 +118,8 @@ class Writer:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._large = size >= LARGE
         self._direct = self._large and _set_direct(self._descriptor, True)
-        self._free = [_new_block(BLOCK) for _ in range(BUFFERS if self._large else 1)]
+        self._block = _block_size(size)
+        self._free = [_new_block(self._block) for _ in range(BUFFERS if self._large else 1)]
         self._filled = 0
         self._pending: list[tuple[memoryview, list[Future[None]]]] = []
         # In threads of their own: both let Python go on meanwhile.
@@ -155,11 +158,11 @@ class Writer:
             os.close(self._descriptor)
 
     def _room(self, most: int) -> memoryview:
-        return self._free[0][self._filled : min(BLOCK, self._filled + most)]
+        return self._free[0][self._filled : min(self._block, self._filled + most)]
 
     def _taken(self, count: int) -> None:
         self._filled += count
-        if self._filled == BLOCK:
+        if self._filled == self._block:
             self._flush()
 
     def _flush(self) -> None:
@@ -206,6 +209,10 @@ def sha256_file(path: Path) -> str:
         for block in reader.blocks():
             digest.update(block)
     return digest.hexdigest()
+
+
+def _block_size(file_size: int) -> int:
+    return 4 * BLOCK if file_size >= HUGE else BLOCK
 
 
 def _new_block(size: int) -> memoryview:

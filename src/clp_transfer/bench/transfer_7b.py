@@ -42,7 +42,7 @@ class Size:
     helper_tokens: int = 50_257
     helper_width: int = 1_600
     shard_bytes: int = SHARD_BYTES
-    repeats: int = 1  # minutes a run
+    repeats: int = 3  # the disk is not as fast from one minute to the next
 
     def source(self) -> PretrainedConfig:
         """BLOOM, tied."""
