@@ -1,4 +1,4 @@
-"""Whose turn it is: background reading stands still while somebody is first, and goes on afterwards."""
+"""Whose turn it is: background reading stands still while something is urgent, and goes on afterwards."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from clp_transfer import bulk
 from clp_transfer.bulk import Reader, Writer, sha256_file
-from clp_transfer.turns import first, let_pass
+from clp_transfer.turns import let_pass, urgent
 
 SHORT, LONG = 0.1, 30.0
 
@@ -18,11 +18,11 @@ def is_waiting(job: Future[object]) -> bool:
     return not wait([job], SHORT).done
 
 
-def test_who_lets_pass_waits_for_all_who_are_first() -> None:
+def test_who_lets_pass_waits_for_all_that_is_urgent() -> None:
     let_pass()
     with ThreadPoolExecutor(1) as pool:
-        with first():
-            with pytest.raises(KeyError), first():
+        with urgent():
+            with pytest.raises(KeyError), urgent():
                 raise KeyError
             job = pool.submit(let_pass)
             assert is_waiting(job)
@@ -41,10 +41,10 @@ def test_hashing_and_copying_stand_still_meanwhile(tmp_path: Path, monkeypatch: 
         return writer.sha256
 
     with ThreadPoolExecutor(2) as pool:
-        with first():
+        with urgent():
             jobs = [pool.submit(sha256_file, tmp_path / "data"), pool.submit(copy)]
             assert all(is_waiting(job) for job in jobs)
-            with Reader(tmp_path / "data") as reader:  # who is first reads on
+            with Reader(tmp_path / "data") as reader:  # what is urgent goes on
                 reader.into(memoryview(found := bytearray(9000)), 5)
             assert found == content[5:9005]
         assert [job.result(LONG) for job in jobs] == [hashlib.sha256(content).hexdigest()] * 2

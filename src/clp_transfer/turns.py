@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Lock
+from threading import Condition
 
-_LOCK, _FREE = Lock(), Event()
-_FREE.set()
-_waited_for = 0
+_CHANGED = Condition()
+_urgent = 0
 
 
 @contextmanager
-def first() -> Iterator[None]:
+def urgent() -> Iterator[None]:
     """While this lasts, whoever asks with `let_pass` before each block stands still.
 
     Not for what itself waits for somebody who asks: both would stand still for ever.
@@ -25,15 +24,13 @@ def first() -> Iterator[None]:
 
 
 def let_pass() -> None:
-    """Wait until nobody is `first`."""
-    _FREE.wait()
+    """Wait until nothing is urgent."""
+    with _CHANGED:
+        _CHANGED.wait_for(lambda: not _urgent)
 
 
 def _count(more: int) -> None:
-    global _waited_for
-    with _LOCK:
-        _waited_for += more
-        if _waited_for:
-            _FREE.clear()
-        else:
-            _FREE.set()
+    global _urgent
+    with _CHANGED:
+        _urgent += more
+        _CHANGED.notify_all()

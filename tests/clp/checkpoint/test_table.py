@@ -97,7 +97,7 @@ def test_ids_and_rows_that_do_not_fit(tmp_path):
         Table(weights, "before")
 
 
-def test_who_reads_rows_is_first(tmp_path, drawn, monkeypatch):
+def test_to_read_rows_is_urgent(tmp_path, drawn, monkeypatch):
     """What hashes and copies in the background stands still until they are read, also where they cannot be."""
     table, read = Table(save(tmp_path, drawn), "table"), Table._read
     with ThreadPoolExecutor(1) as pool:

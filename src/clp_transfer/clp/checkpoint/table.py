@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clp_transfer.clp.checkpoint.weights import Weights, torch_dtype
 from clp_transfer.errors import UserError
-from clp_transfer.turns import first as first_in_turn
+from clp_transfer.turns import urgent
 
 BLOCK = 16 << 20  # the most bytes of a table that are held at once
 GAP = 256 << 10  # unwanted bytes between two wanted rows that are cheaper to read than to skip
@@ -57,7 +57,7 @@ class Table:
         out = torch.empty(len(ids), self.width)
         order = None if bool((ids[1:] >= ids[:-1]).all()) else ids.argsort()
         ids = ids if order is None else ids[order]
-        with first_in_turn():
+        with urgent():
             for begin, end in self._spans(ids.tolist()):
                 wanted, place = ids[begin:end], slice(begin, end) if order is None else order[begin:end]
                 first, last = int(wanted[0]), int(wanted[-1]) + 1

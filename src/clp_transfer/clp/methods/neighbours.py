@@ -12,7 +12,7 @@ from clp_transfer.clp.precision import fast_bfloat16_processor
 
 # Elements of a block of cosines: 32 MB in float32.
 BLOCK = 2**23
-# Of a row of cosines: so many are compared at once, and so many bfloat16 fill the widest cache line.
+# Of a row of products: so many are compared at once, which fill cache lines from end to end.
 LINE = 64
 # A 16-bit score is at most this far, in relative terms, above the sum that it rounds.
 ROUNDING = 1.01 * 2.0**-9
@@ -73,21 +73,21 @@ class Index:
         products, positions = zip(*found, strict=True)
         return torch.cat(products), torch.cat(positions)
 
-    def _products(self, block: Tensor, table: Tensor) -> Tensor:
+    def _products(self, block: Tensor, table: Tensor, width: int) -> Tensor:
         """block @ table.T in the index's own memory, for one call: new memory each time takes up to half as long.
 
-        Its rows begin at multiples of LINE, else MKL takes up to half as long again; the places that this adds hold
-        -inf.
+        `width`: of a row, at least the table's rows; the places that it adds hold -inf.
         """
         room, rows = self._rooms.get(table.dtype), len(block)
         if room is None or len(room) < rows:
-            room = self._rooms[table.dtype] = table.new_empty(rows, -(-len(table) // LINE) * LINE)
+            room = self._rooms[table.dtype] = table.new_empty(rows, width)
             room[:, len(table) :] = -torch.inf
         torch.mm(block, table.T, out=room[:rows, : len(table)])
         return room[:rows]
 
     def _direct(self, block: Tensor, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
-        products = self._products(block, self.table)
+        # Rows that begin at multiples of LINE: else MKL takes up to half as long again.
+        products = self._products(block, self.table, -(-len(self.table) // LINE) * LINE)
         if absolute:
             products[:, : len(self.table)].abs_()
         positions = _largest(products) if k == 1 else products.topk(k, dim=1).indices
@@ -95,7 +95,7 @@ class Index:
 
     def _reduced(self, block: Tensor, k: int, candidates: int, absolute: bool) -> tuple[Tensor, Tensor]:
         rough = block.bfloat16()
-        scores = self._products(rough, self.rough)[:, : len(self.rough)]
+        scores = self._products(rough, self.rough, len(self.rough))
         best, where = (scores.abs_() if absolute else scores).topk(candidates, dim=1)
         products = _paired(block, self.table, where)
         sizes, order = (products.abs() if absolute else products).topk(k, dim=1)
