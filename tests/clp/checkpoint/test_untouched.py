@@ -115,6 +115,33 @@ def test_a_failure_stops_it_within_the_file_at_hand(sharded, tmp_path: Path, mon
     assert len(hashes.hash_files([weights.folder / name for name in plain])) == len(plain)
 
 
+def test_what_an_earlier_run_left_may_go_while_space_is_counted(sharded, tmp_path: Path, monkeypatch) -> None:
+    weights, layout, plain = sharded
+    held, real, removed = threading.Event(), Path.stat, set()
+
+    def placed_later(path: Path, to: Path, *_: Any) -> str:
+        assert held.wait(10)
+        shutil.copyfile(path, to)
+        return "copied"
+
+    def asked(path: Path, **more: Any) -> Any:
+        found = real(path, **more)
+        if path.parent == tmp_path and path.name in plain - removed:  # the thread that places it comes between
+            removed.add(path.name)
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(untouched, "place", placed_later)
+    with Untouched(weights, layout, tmp_path, "never") as early:
+        for name in plain:
+            shutil.copyfile(weights.folder / name, tmp_path / name)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", asked)
+            assert early.outstanding() == 0 and removed == plain
+        assert early.outstanding() == sum((weights.folder / name).stat().st_size for name in plain)
+        held.set()
+
+
 def test_what_placing_raises_reaches_the_writer(sharded, tmp_path: Path, monkeypatch) -> None:
     weights, layout, _ = sharded
 

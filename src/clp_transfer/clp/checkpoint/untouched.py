@@ -39,7 +39,7 @@ class Untouched:
         if self._links == "auto":
             return 0
         pairs = ((path, self._out / path.name) for path in self._paths)
-        return sum(max(0, path.stat().st_size - (to.stat().st_size if to.is_file() else 0)) for path, to in pairs)
+        return sum(max(0, path.stat().st_size - _size(to)) for path, to in pairs)
 
     def __enter__(self) -> Untouched:
         return self
@@ -60,6 +60,14 @@ class Untouched:
                 how = place(path, to, self._links, tells.get(path), lambda: self._stopped)
                 found[path.name] = (how, to.stat().st_size)
         return found
+
+
+def _size(path: Path) -> int:
+    """The bytes that a file has by now. Asked once: what an earlier run left there is removed at any moment."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _without(tables: Set[str | None], source: Weights) -> list[str]:
