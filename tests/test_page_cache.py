@@ -68,3 +68,13 @@ def test_where_nothing_can_be_told(descriptor: int, monkeypatch: pytest.MonkeyPa
     os.close(reading), os.close(writing)
     monkeypatch.setattr(page_cache, "_MINCORE", None)
     assert is_cached(descriptor, 0, SIZE)
+
+
+def test_an_interrupt_stays_one(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*asked: object) -> int:
+        del asked  # as a signal that comes here would find it: nobody but the caller holds anything
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page_cache, "_MINCORE", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        is_cached(descriptor, 0, SIZE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clp_transfer import bulk
+from clp_transfer import bulk, turns
 from clp_transfer.bulk import Reader, Writer, sha256_file
 from clp_transfer.turns import let_pass, urgent
 
@@ -28,6 +28,14 @@ def test_who_lets_pass_waits_for_all_that_is_urgent() -> None:
             assert is_waiting(job)
         job.result(LONG)
     let_pass()
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(1) as pool, urgent():
+        job = pool.submit(let_pass)
+        assert is_waiting(job)
+        monkeypatch.setattr(turns, "LONGEST", 0.0)
+        job.result(LONG)
 
 
 def test_hashing_and_copying_stand_still_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 A page that the cache does not hold yet costs the processor many times what it costs to have the disk put the bytes
 where they are wanted. So what the cache holds is read from there, and the rest of a large file straight from the disk;
 a large file is written straight to the disk, and its hash is that of the very bytes that were handed to the disk:
-nobody has to read the file again for it.
+nobody has to read the file again for it. Of a file that the user neither owns nor may write to, the system does not
+tell what the cache holds: it is read through the cache.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HUGE = 1 << 30
 ALIGNED = 4096  # what disks ask of positions, lengths and addresses
 BUFFERS = 3  # one is filled while one is hashed and written, and one waits
 DIRECT = getattr(os, "O_DIRECT", 0)  # Linux
-CANNOT = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+CANNOT = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOENT}  # the last without /proc
 _OWN = threading.local()
 
 
@@ -41,7 +42,6 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self._plain = os.open(path, os.O_RDONLY)
         self.size = os.fstat(self._plain).st_size
-        self._path = path
         self._direct: int | None = None
         self._may_direct = self.size >= LARGE and DIRECT != 0
 
@@ -58,6 +58,7 @@ class Reader:
         buffers = [_new_block(min(_block_size(self.size), max(self.size, 1))) for _ in range(2)]
         start = 0
         with ThreadPoolExecutor(1) as pool:
+            let_pass()
             reading = pool.submit(self._some, buffers[0], start)
             while count := reading.result():
                 start += count
@@ -80,6 +81,7 @@ class Reader:
 
     def _some(self, view: memoryview, start: int) -> int:
         """Read at least one byte, if there is one; how many."""
+        view = view[: 4 * BLOCK]  # no more is asked about than is read before the next question
         small = not self._may_direct or len(view) < SMALL
         if small or is_cached(self._plain, start, min(len(view), self.size - start)):
             return os.preadv(self._plain, [view], start)
@@ -92,7 +94,8 @@ class Reader:
         wanted = min(len(block) // ALIGNED, -(-(skipped + len(view)) // ALIGNED)) * ALIGNED
         try:
             if self._direct is None:
-                self._direct = os.open(self._path, os.O_RDONLY | DIRECT)
+                # The very file that is open, also where another has taken its name meanwhile.
+                self._direct = os.open(f"/proc/self/fd/{self._plain}", os.O_RDONLY | DIRECT)
             found = os.preadv(self._direct, [block[:wanted]], start - skipped)
         except OSError as error:
             if error.errno not in CANNOT:

@@ -23,9 +23,8 @@ def is_cached(descriptor: int, start: int, count: int) -> bool:
     try:
         # Private, so that a file that is only read may be mapped; nothing is written.
         with mmap.mmap(descriptor, length, flags=mmap.MAP_PRIVATE, offset=first) as pages:
-            begin = ctypes.c_char.from_buffer(pages)
-            failed = _MINCORE(ctypes.byref(begin), ctypes.c_size_t(length), found)
-            del begin  # else the mapping cannot be closed
+            # Where the mapping begins has no name here: one that an interrupt leaves would keep it from being closed.
+            failed = _MINCORE(ctypes.byref(ctypes.c_char.from_buffer(pages)), ctypes.c_size_t(length), found)
     except (OSError, ValueError):  # nothing that can be mapped, or shorter by now
         return True
     return bool(failed) or all(page & 1 for page in bytes(found))

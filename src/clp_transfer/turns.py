@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
+from time import monotonic, sleep
 
-_CHANGED = Condition()
-_urgent = 0
+# Seconds: courtesy, no more. What an interrupt left in the list must not hold anybody for ever.
+LONGEST = 60.0
+OFTEN = 0.005
+# When each began. No lock: a signal between taking and releasing one would be worse than a question asked again.
+_URGENT: dict[object, float] = {}
 
 
 @contextmanager
 def urgent() -> Iterator[None]:
-    """While this lasts, whoever asks with `let_pass` before each block stands still.
+    """While this lasts, whoever asks with `let_pass` before each block stands still, for LONGEST at most.
 
-    Not for what itself waits for somebody who asks: both would stand still for ever.
+    Not for what itself waits for somebody who asks: both would stand still.
     """
-    _count(1)
+    ours = object()
     try:
+        _URGENT[ours] = monotonic()
         yield
     finally:
-        _count(-1)
+        _URGENT.pop(ours, None)
 
 
 def let_pass() -> None:
     """Wait until nothing is urgent."""
-    with _CHANGED:
-        _CHANGED.wait_for(lambda: not _urgent)
-
-
-def _count(more: int) -> None:
-    global _urgent
-    with _CHANGED:
-        _urgent += more
-        _CHANGED.notify_all()
+    while any(monotonic() - began < LONGEST for began in list(_URGENT.values())):
+        sleep(OFTEN)

@@ -79,9 +79,10 @@ def test_what_a_line_of_products_is_filled_up_with_is_never_found(rows: int, k: 
 
 
 def test_no_vectors_and_more_neighbours_than_rows() -> None:
-    index = Index(torch.randn(3, 8))
-    assert index.nearest(torch.zeros(0, 8), 5)[0].shape == (0, 3)
-    assert index.nearest(torch.randn(2, 8), 5)[1].shape == (2, 3)
+    for rows, k, found in ((3, 5, 3), (3, 1, 1), (1, 5, 1)):
+        index = Index(torch.randn(rows, 8))
+        assert index.nearest(torch.zeros(0, 8), k)[0].shape == (0, found)
+        assert index.nearest(torch.randn(2, 8), k)[1].shape == (2, found)
 
 
 def test_sparsemax_is_the_projection_on_the_simplex() -> None:

@@ -51,7 +51,7 @@ class Index:
         self.table = table
         self.reduced = (table.device.type == "cpu" and fast_bfloat16_processor()) if reduced is None else reduced
         self.always = reduced is True
-        self._rooms: dict[torch.dtype, Tensor] = {}
+        self._rooms: dict[tuple[torch.dtype, int], Tensor] = {}
         if self.reduced:
             self.rough = table.bfloat16()
             self.longest = table.norm(dim=1).amax() if len(table) else table.new_zeros(())
@@ -78,9 +78,10 @@ class Index:
 
         `width`: of a row, at least the table's rows; the places that it adds hold -inf.
         """
-        room, rows = self._rooms.get(table.dtype), len(block)
+        kind, rows = (table.dtype, width), len(block)
+        room = self._rooms.get(kind)
         if room is None or len(room) < rows:
-            room = self._rooms[table.dtype] = table.new_empty(rows, width)
+            room = self._rooms[kind] = table.new_empty(rows, width)
             room[:, len(table) :] = -torch.inf
         torch.mm(block, table.T, out=room[:rows, : len(table)])
         return room[:rows]
@@ -88,9 +89,10 @@ class Index:
     def _direct(self, block: Tensor, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
         # Rows that begin at multiples of LINE: else MKL takes up to half as long again.
         products = self._products(block, self.table, -(-len(self.table) // LINE) * LINE)
+        real = products[:, : len(self.table)]
         if absolute:
-            products[:, : len(self.table)].abs_()
-        positions = _largest(products) if k == 1 else products.topk(k, dim=1).indices
+            real.abs_()
+        positions = _largest(products) if k == 1 else real.topk(k, dim=1).indices
         return _paired(block, self.table, positions), positions
 
     def _reduced(self, block: Tensor, k: int, candidates: int, absolute: bool) -> tuple[Tensor, Tensor]:
@@ -112,7 +114,7 @@ class Index:
 
 def _largest(rows: Tensor) -> Tensor:
     """Where the largest of each row is, [m, 1]; the width is a multiple of LINE. Four times as fast as `topk`."""
-    lines = rows.view(len(rows), -1, LINE)
+    lines = rows.view(len(rows), rows.shape[1] // LINE, LINE)
     line = lines.amax(dim=2).argmax(dim=1, keepdim=True)
     within = lines.gather(1, line[:, :, None].expand(-1, -1, LINE)).argmax(dim=2)
     return line * LINE + within

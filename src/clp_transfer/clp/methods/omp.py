@@ -9,7 +9,7 @@ from clp_transfer.clp.methods.neighbours import Index
 from clp_transfer.clp.methods.problem import Problem, Solution
 from clp_transfer.clp.methods.weighting import combine, listed
 
-# Elements of the chosen atoms of a batch of tokens, and of its products: 32 MB in float32, each, at most. With half of
+# Elements of the chosen atoms of a batch of tokens, and of its products: about 32 MB in float32, each. With half of
 # that, products of few rows make the search take a seventh longer.
 BATCH = 2**23
 FITTED = 64  # tokens whose coefficients are computed at once, in float64
