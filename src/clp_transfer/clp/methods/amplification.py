@@ -63,7 +63,8 @@ def measure(known: Tensor, wanted: Tensor, totals: Tensor) -> Amplification:
     """
     filled = totals.abs() > 0
     empty = len(totals) - int(filled.sum())
-    wanted, totals = wanted[filled], totals[filled].abs()
+    # Most often all: nothing to copy.
+    wanted, totals = (wanted[filled], totals[filled].abs()) if empty else (wanted, totals.abs())
     if not len(wanted):
         return Amplification(empty, empty, empty, 0.0, 0.0)
     bounds = _upper_bounds(known, wanted, totals)

@@ -79,7 +79,8 @@ def _rows(problem: Problem, known: Tensor, wanted: Tensor, totals: Tensor) -> Te
     """
     source = problem.source
     mixed = product(source.T, known.T)  # [d_s, d_h]
-    scale = source.square().mean().sqrt()
+    # In two steps: one float32 sum over the whole table loses its third digit.
+    scale = torch.linalg.vector_norm(torch.linalg.vector_norm(source, dim=1)) / source.numel() ** 0.5
     # Per helper dimension, the mean square of `mixed`, and of what float32 may have lost in summing it up.
     spread = mixed.square().mean(dim=0) + known.square().sum(dim=0) * scale**2
     rows, spoiled = source.new_empty(len(wanted), source.shape[1]), []
