@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-# Seconds: courtesy, no more. What an interrupt left in the list must not hold anybody for ever.
+# Seconds: courtesy, no more. What an interrupt left behind must not hold anybody for ever.
 LONGEST = 60.0
 OFTEN = 0.005
 # When each began. No lock: a signal between taking and releasing one would be worse than a question asked again.
